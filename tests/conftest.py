@@ -1,0 +1,36 @@
+"""What every test starts from: the same random numbers, one thread, a chosen thoroughness."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+SEED = 20200614
+
+# A shared machine's pauses say nothing about the code, so nothing here is held to a time.
+PATIENT = {
+    "deadline": None,
+    "suppress_health_check": [HealthCheck.too_slow],
+    "derandomize": "CI" in os.environ,
+    "database": None,
+}
+settings.register_profile("quick", max_examples=25, **PATIENT)
+settings.register_profile("full", max_examples=100, **PATIENT)
+settings.load_profile(os.environ.get("EQUIPOISE_HYPOTHESIS", "quick"))
+
+
+def pytest_configure() -> None:
+    # Sums over several threads round differently from run to run of a scheduler.
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _same_random_numbers() -> None:
+    random.seed(SEED)
+    np.random.seed(SEED)  # noqa: NPY002 (scikit-learn and other libraries still draw from it)
+    torch.manual_seed(SEED)
