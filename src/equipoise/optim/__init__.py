@@ -1,0 +1,7 @@
+"""Multi-term optimizers: they turn the gradients of the losses into the parameter update itself."""
+
+from __future__ import annotations
+
+from equipoise.optim.mtadam import MTAdam
+
+__all__ = ["MTAdam"]

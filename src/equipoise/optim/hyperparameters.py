@@ -1,0 +1,74 @@
+"""The hyperparameters of a parameter group, and what they may be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeAlias, TypedDict
+
+from torch import Tensor
+
+from equipoise.losses import per_loss
+
+Granularity: TypeAlias = Literal["tensor", "layer", "group", "all"]
+"""What one norm is taken over."""
+
+Nonfinite: TypeAlias = Literal["skip", "raise"]
+"""What becomes of a step whose losses are not finite."""
+
+Ranks: TypeAlias = "Mapping[str, float] | Sequence[float] | Tensor"
+"""How large the gradient of each loss is to be, relative to the anchor's."""
+
+
+class Group(TypedDict):
+    """The hyperparameters of a parameter group, as ``param_groups`` holds them."""
+
+    lr: float | Tensor
+    betas: tuple[float, float, float]
+    eps: float
+    weight_decay: float
+    amsgrad: bool
+    decoupled_weight_decay: bool
+    maximize: bool
+
+
+def check_choice(argument: str, given: str, choices: Sequence[str]) -> None:
+    """Raises a ``ValueError`` unless ``given`` is one of the choices."""
+    if given not in choices:
+        msg = f"`{argument}` is one of {', '.join(map(repr, choices))}; got {given!r}."
+        raise ValueError(msg)
+
+
+def check_group(group: Mapping[str, Any], granularity: Granularity) -> None:
+    """Raises a ``ValueError`` that names the first hyperparameter out of range."""
+    for name in ("lr", "eps", "weight_decay"):
+        value = group[name]
+        # A learning rate on another device is not read: that would wait for the device.
+        readable = not isinstance(value, Tensor) or value.device.type == "cpu"
+        if readable and not 0 <= float(value) < float("inf"):
+            msg = f"`{name}` is {value}; it must be a finite number, zero or above."
+            raise ValueError(msg)
+    betas = group["betas"]
+    if len(betas) != 3 or not all(0 <= beta < 1 for beta in betas):
+        msg = f"`betas` is {betas!r}; give three numbers in [0, 1), such as (0.9, 0.999, 0.9)."
+        raise ValueError(msg)
+    if granularity == "layer" and "param_names" not in group:
+        msg = (
+            "`granularity='layer'` tells layers by the names of their parameters; "
+            "pass `model.named_parameters()` instead of `model.parameters()`."
+        )
+        raise ValueError(msg)
+
+
+def rank_of_each(ranks: Ranks | None, names: tuple[str, ...]) -> list[float]:
+    """The rank of each loss, one where none is given.
+
+    Raises:
+        ValueError: If a name is unknown, the count is wrong, or a rank is not positive.
+    """
+    given = 1.0 if ranks is None else ranks
+    numbers: list[float] = per_loss(given, names, "ranks", default=1.0).tolist()
+    for name, rank in zip(names, numbers, strict=True):
+        if rank <= 0:
+            msg = f"`ranks` of loss {name!r} is {rank}; a rank is positive, 1.0 for equal shares."
+            raise ValueError(msg)
+    return numbers
