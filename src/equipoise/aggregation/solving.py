@@ -1,0 +1,28 @@
+"""The way from a Gramian tensor to a solver and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+import torch
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    Matrix: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+
+
+def solve(gram: Tensor, solver: Callable[[Matrix], Matrix]) -> Tensor:
+    """Solves a small problem in float64 on the host.
+
+    Args:
+        gram: ``[T, T]``, on any device: reading it is the one synchronisation of a step.
+        solver: Takes and returns float64 arrays, such as those of `equipoise.solvers`.
+
+    Returns:
+        What the solver returned, in the dtype and on the device of ``gram``.
+    """
+    solved = solver(gram.detach().to("cpu", torch.float64).numpy())
+    return torch.from_numpy(solved).to(gram)

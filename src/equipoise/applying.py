@@ -1,0 +1,163 @@
+"""How weights, or a combined gradient, reach ``.grad``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import torch
+from torch import Tensor
+
+from equipoise import sharing
+
+if TYPE_CHECKING:
+    from torch.amp.grad_scaler import GradScaler
+
+    from equipoise.gradients import Passes, Target
+    from equipoise.losses import Terms
+
+BackwardCall: TypeAlias = Callable[[Tensor], object]
+"""Stands for ``Tensor.backward``: ``accelerator.backward`` or ``fabric.backward``."""
+
+
+@dataclass(frozen=True)
+class Descent:
+    """How this step goes backward.
+
+    Attributes:
+        retain_graph: Whether the graph outlives the step.
+        scaler: Scales the losses against underflow, as for ``scaler.scale(loss).backward()``.
+        backward: Called once on the balanced loss in place of ``Tensor.backward``.
+    """
+
+    retain_graph: bool = False
+    scaler: GradScaler | None = None
+    backward: BackwardCall | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses two ways of scaling at once."""
+        if self.scaler is not None and self.backward is not None:
+            msg = "Pass `scaler` or `backward`, not both: the callable does its own scaling."
+            raise ValueError(msg)
+
+    def seed(self, losses: Sequence[Tensor]) -> Tensor | None:
+        """What the losses' gradient starts from: the loss scale, or ``None`` for one."""
+        if self.scaler is None or not self.scaler.is_enabled():
+            return None
+        one = torch.ones((), dtype=torch.float32, device=losses[0].device)
+        scaled: Tensor = self.scaler.scale(one)
+        return scaled
+
+    def weighted(self, terms: Terms, weights: Tensor, inputs: Sequence[Tensor] = ()) -> None:
+        """One backward pass of the balanced loss.
+
+        Args:
+            terms: The losses of the step.
+            weights: ``[len(present)]``.
+            inputs: The leaves that receive a gradient; none named means all.
+        """
+        if self.backward is not None:
+            self.backward(terms.balanced(weights))
+            return
+        torch.autograd.backward(
+            terms.tensors,
+            self._seeds(terms, weights),
+            retain_graph=self.retain_graph,
+            inputs=tuple(inputs) or None,
+        )
+
+    def rows(self, passes: Passes, combined: Tensor, own_weights: Tensor) -> None:
+        """Writes ``.grad`` from gradients that are known already: no further pass.
+
+        Args:
+            passes: The passes that measured, run with the graph's leaves as targets.
+            combined: ``[P]``, the combined gradient of all targets, scaled as the passes were.
+            own_weights: ``[len(present)]``, the weights of each loss's own parameters.
+        """
+        leaves = [target for target in passes.targets if isinstance(target, Tensor)]
+        sizes = [leaf.numel() for leaf in leaves]
+        gradients = [
+            part.view(leaf.shape).to(leaf.dtype)
+            for part, leaf in zip(combined.split(sizes), leaves, strict=True)
+        ]
+        for own, found, weight in zip(passes.own, passes.own_gradients, own_weights, strict=True):
+            reached = [(leaf, g) for leaf, g in zip(own, found, strict=True) if g is not None]
+            leaves.extend(leaf for leaf, _ in reached)
+            gradients.extend(g * weight.to(g.dtype) for _, g in reached)
+        self.write(leaves, gradients)
+
+    def write(self, leaves: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+        """Accumulates gradients into ``.grad``, through ``backward`` where that was given."""
+        if self.backward is not None:
+            self.backward(_surrogate(leaves, gradients))
+            return
+        accumulate(leaves, gradients)
+
+    def onward(
+        self, terms: Terms, combined: Sequence[tuple[Target, Tensor]], plain: Tensor
+    ) -> None:
+        """Goes on backward from the targets with combined gradients; the rest is summed plainly.
+
+        Args:
+            terms: The losses of the step.
+            combined: Each target (a graph tensor, an edge, or a leaf) with its gradient, scaled as
+                the passes were.
+            plain: ``[len(present)]``, the weights of what does not lie below the targets.
+        """
+        targets = [target for target, _ in combined]
+        below = sharing.leaves_below(targets)
+        everything = sharing.parameters(terms.tensors).everything
+        above = [leaf for leaf in everything if leaf not in below]
+        gradients = [gradient for _, gradient in combined]
+        found = [
+            *_gradients(terms.tensors, above, self._seeds(terms, plain), retain_graph=True),
+            *_gradients(targets, list(below), gradients, retain_graph=self.retain_graph),
+        ]
+        self.write([leaf for leaf, _ in found], [gradient for _, gradient in found])
+
+    def _seeds(self, terms: Terms, weights: Tensor) -> list[Tensor]:
+        """What each loss's gradient starts from: its weight, times the loss scale."""
+        seed = self.seed(terms.tensors)
+        weights = weights if seed is None else weights * seed.to(weights.dtype)
+        return [w.to(loss.dtype) for w, loss in zip(weights, terms.tensors, strict=True)]
+
+
+def _gradients(
+    roots: Sequence[Target],
+    leaves: Sequence[Tensor],
+    seeds: Sequence[Tensor],
+    *,
+    retain_graph: bool,
+) -> list[tuple[Tensor, Tensor]]:
+    """The leaves that are reached, each with its gradient."""
+    if not leaves:
+        return []
+    found = torch.autograd.grad(
+        list(roots),  # type: ignore[arg-type]  # tensors and edges side by side are taken
+        list(leaves),
+        list(seeds),
+        retain_graph=retain_graph,
+        allow_unused=True,
+    )
+    return [(leaf, g) for leaf, g in zip(leaves, found, strict=True) if g is not None]
+
+
+def accumulate(leaves: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+    """Adds gradients to ``.grad``, as ``Tensor.backward`` does."""
+    grown: list[Tensor] = []
+    added: list[Tensor] = []
+    for leaf, gradient in zip(leaves, gradients, strict=True):
+        if leaf.grad is None:
+            leaf.grad = gradient
+        else:
+            grown.append(leaf.grad)
+            added.append(gradient)
+    if grown:
+        torch._foreach_add_(grown, added)
+
+
+def _surrogate(leaves: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:
+    """A scalar whose gradient with respect to each leaf is the one given."""
+    products = [(leaf * g).sum() for leaf, g in zip(leaves, gradients, strict=True)]
+    return torch.stack(products).sum()

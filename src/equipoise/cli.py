@@ -1,0 +1,192 @@
+"""The command line: `equipoise compare`, `equipoise report`, `equipoise list`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+try:
+    import typer
+except ModuleNotFoundError:  # This module is a program: it ends with a sentence, not a traceback.
+    raise SystemExit(
+        'The command line needs more packages: pip install "equipoise[compare]"'
+    ) from None
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from equipoise.benchmarks.comparison import Comparison
+
+INTERRUPTED = 130
+WRONG_REQUEST = 2
+
+app = typer.Typer(
+    name="equipoise",
+    help="Balances the losses of a training, and compares the methods that do.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Args:
+        arguments: What stands after `equipoise` on the command line; by default the real ones.
+
+    Returns:
+        The exit code: 0, 2 for a request that cannot be carried out (one line on standard error
+        says why), 130 after Ctrl-C.
+    """
+    from equipoise.benchmarks.request import RequestError
+
+    # typer's errors have no public name of their own; this is the one all usage errors share.
+    usage_error = typer.BadParameter.__base__ or typer.BadParameter
+    try:
+        return app(args=arguments, standalone_mode=False) or 0
+    except RequestError as error:
+        return _refuse(str(error))
+    except usage_error as error:
+        return _refuse(getattr(error, "message", "") or str(error))
+    except (typer.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+
+
+def _refuse(message: str) -> int:
+    typer.echo(f"equipoise: {' '.join(message.split())}", err=True)
+    return WRONG_REQUEST
+
+
+@app.command()
+def compare(
+    problem: Annotated[
+        str, typer.Argument(help="A problem that `equipoise list` shows, or your module:function.")
+    ] = "digits",
+    balancers: Annotated[
+        str | None,
+        typer.Option(
+            help="Methods, separated by commas, options after colons: equal,gradnorm:alpha=0.12; "
+            "or all. Default: the problem's own choice."
+        ),
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="How many seeds (5) or which (3,8,12).")] = "5",
+    epochs: Annotated[int | None, typer.Option(help="Default: the problem's.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Default: the problem's.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate. Default: the problem's.")] = None,
+    threads: Annotated[
+        int, typer.Option(min=1, help="Threads of torch; small models gain nothing from more.")
+    ] = 1,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the results. Default: runs/<problem>.")
+    ] = None,
+) -> None:
+    """Trains one problem with several balancers and seeds, and reports how they did.
+
+    Finished runs are kept in results.jsonl; the same command again continues where it stopped.
+    """
+    _require_extras()
+    import torch
+
+    torch.set_num_threads(threads)
+    _run(_read_comparison(problem, balancers, seeds, (epochs, batch_size, lr), out))
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="The folder of a comparison.")],
+) -> None:
+    """Rebuilds report.html from the results in a folder."""
+    _require_extras()
+    from equipoise.benchmarks.report import write_report
+
+    typer.echo(f"Report: {write_report(folder)}")
+
+
+@app.command(name="list")
+def list_everything() -> None:
+    """Shows the methods and the problems."""
+    from equipoise.benchmarks.methods import method_names
+    from equipoise.benchmarks.problems import PROBLEMS
+
+    typer.echo("Balancers:")
+    for name in method_names():
+        typer.echo(f"  {name}")
+    typer.echo("Problems:")
+    for name, build in PROBLEMS.items():
+        typer.echo(f"  {name:20} {build().description}")
+
+
+def _require_extras() -> None:
+    from importlib.util import find_spec
+
+    from equipoise.benchmarks.request import RequestError
+
+    packages = {"rich": "rich", "plotly": "plotly", "sklearn": "scikit-learn"}
+    missing = [package for module, package in packages.items() if find_spec(module) is None]
+    if missing:
+        raise RequestError(f'{", ".join(missing)} is missing: pip install "equipoise[compare]"')
+
+
+def _read_comparison(
+    name: str,
+    balancers: str | None,
+    seeds: str,
+    training: tuple[int | None, int | None, float | None],
+    out: Path | None,
+) -> Comparison:
+    from equipoise.benchmarks.comparison import Comparison
+    from equipoise.benchmarks.methods import methods_for, parse_methods
+    from equipoise.benchmarks.problems import find_problem
+    from equipoise.benchmarks.request import Options, parse_seeds
+    from equipoise.benchmarks.training import start_trial
+
+    sys.path.insert(0, str(Path.cwd()))  # a user's problem stands where the command is run
+    problem = find_problem(name)
+    epochs, batch_size, lr = training
+    chosen = parse_seeds(seeds)
+    return Comparison(
+        problem=problem,
+        methods=methods_for(start_trial(problem, chosen[0]))
+        if balancers == "all"
+        else parse_methods(balancers or ",".join(problem.balancers)),
+        seeds=chosen,
+        options=Options(
+            epochs=problem.epochs if epochs is None else epochs,
+            batch_size=problem.batch_size if batch_size is None else batch_size,
+            lr=problem.lr if lr is None else lr,
+        ),
+        folder=out or Path("runs") / problem.name,
+    )
+
+
+def _run(comparison: Comparison) -> None:
+    from rich.console import Console
+
+    from equipoise.benchmarks.comparison import compare as run_comparison
+    from equipoise.benchmarks.console import LiveBars
+
+    console = Console()
+    try:
+        with LiveBars(comparison, console) as bars:
+            run_comparison(comparison, bars)
+    except KeyboardInterrupt:
+        typer.echo("Stopped; the same command continues here.", err=True)
+        _show(comparison.folder, console)
+        raise typer.Exit(INTERRUPTED) from None
+    _show(comparison.folder, console)
+
+
+def _show(folder: Path, console: Console) -> None:
+    from equipoise.benchmarks.console import ranking_table, weights_table
+    from equipoise.benchmarks.report import read_standings, write_report
+    from equipoise.benchmarks.results import Results
+
+    if not Results(folder).read():
+        return  # stopped before the first run was finished
+    rows = read_standings(folder)
+    console.print(ranking_table(rows))
+    console.print(weights_table(rows))
+    console.print(f"Report: {write_report(folder)}", soft_wrap=True)

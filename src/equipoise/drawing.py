@@ -1,0 +1,52 @@
+"""`Drawing`: random numbers whose generator is part of the saved state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from equipoise.state import Stateful
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Drawing(Stateful):
+    """A part of a balancer that draws random numbers on the CPU and resumes bit for bit.
+
+    Args:
+        names: The names of the losses.
+        generator: Where numbers come from; ``None`` makes one, seeded by torch's own generator, so
+            that ``torch.manual_seed`` before construction fixes it.
+    """
+
+    def __init__(self, names: tuple[str, ...], generator: torch.Generator | None = None) -> None:
+        super().__init__(names)
+        if generator is None:
+            generator = torch.Generator()
+            generator.manual_seed(int(torch.randint(2**62, ())))
+        self.generator = generator
+
+    def draw(self, sample: Callable[[torch.Generator], Tensor], like: Tensor) -> Tensor:
+        """One draw, in the dtype and on the device of another tensor.
+
+        Args:
+            sample: Draws from the generator, on the CPU, for example
+                ``lambda generator: torch.randn(3, generator=generator)``.
+            like: Tells dtype and device.
+
+        Returns:
+            What ``sample`` returned, moved.
+        """
+        return sample(self.generator).to(like, non_blocking=True)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """The generator's state."""
+        return {**super().get_extra_state(), "generator": self.generator.get_state()}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Takes back the generator's state."""
+        super().set_extra_state(state)
+        self.generator.set_state(state["generator"].cpu())

@@ -1,0 +1,244 @@
+"""What a user passes as losses, made into names, live scalars and a note of what is present."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+Losses: TypeAlias = Mapping[str, Tensor | None] | Sequence[Tensor] | Tensor
+"""The losses of one step: by name (a name left out or ``None`` is absent), in order, or ``[T]``."""
+
+LossNames: TypeAlias = int | Iterable[str]
+"""What a balancer is built with: how many losses there are, or their unique names."""
+
+
+def loss_names(losses: LossNames) -> tuple[str, ...]:
+    """The names of the losses that a balancer is built for.
+
+    Args:
+        losses: A count, which names them ``"0"``, ``"1"``, ..., or unique names.
+
+    Returns:
+        The ``T`` names, in order.
+
+    Raises:
+        TypeError: If a name is not a string, or ``losses`` is neither a count nor names.
+        ValueError: If there is no loss, or a name comes twice.
+
+    Example:
+        >>> loss_names(["depth", "normals"])
+        ('depth', 'normals')
+        >>> loss_names(2)
+        ('0', '1')
+    """
+    if isinstance(losses, bool) or not isinstance(losses, int | Iterable):
+        msg = f"`losses` is a count or names, for example ['depth', 'normals']; got {losses!r}."
+        raise TypeError(msg)
+    if isinstance(losses, str):
+        msg = f"`losses` is a count or a sequence of names; for one loss write [{losses!r}]."
+        raise TypeError(msg)
+    names = tuple(map(str, range(losses))) if isinstance(losses, int) else tuple(losses)
+    _check_names(names)
+    return names
+
+
+def _check_names(names: tuple[str, ...]) -> None:
+    if not names:
+        msg = "A balancer needs at least one loss; `losses` names none."
+        raise ValueError(msg)
+    for name in names:
+        if not isinstance(name, str):
+            msg = f"The name of a loss is a string; got {name!r}. Write {str(name)!r}."
+            raise TypeError(msg)
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        msg = f"The names of losses are unique; {', '.join(map(repr, twice))} comes twice."
+        raise ValueError(msg)
+
+
+def per_loss(
+    given: Mapping[str, float] | Sequence[float] | Tensor | float,
+    names: tuple[str, ...],
+    argument: str,
+    *,
+    default: float | None = None,
+) -> Tensor:
+    """One number a loss, as a ``[T]`` float64 tensor, from a mapping, a sequence or one number.
+
+    Args:
+        given: By name, in order, or one number for all.
+        names: The names of the ``T`` losses.
+        argument: What the numbers are called in error messages.
+        default: What a name left out of a mapping gets; ``None`` makes that an error.
+
+    Returns:
+        A ``[T]`` float64 tensor on the CPU.
+
+    Raises:
+        ValueError: If a name is unknown or missing, the count is wrong, or a number not finite.
+
+    Example:
+        >>> per_loss({"a": 2.0}, ("a", "b"), "priorities", default=1.0)
+        tensor([2., 1.], dtype=torch.float64)
+    """
+    if isinstance(given, Mapping):
+        _check_known(given, names, argument)
+        missing = [name for name in names if name not in given]
+        if missing and default is None:
+            msg = f"`{argument}` lacks {', '.join(map(repr, missing))}; give a number for each."
+            raise ValueError(msg)
+        given = [given.get(name, default or 0.0) for name in names]
+    elif isinstance(given, int | float):
+        given = [float(given)] * len(names)
+    numbers = torch.as_tensor(given, dtype=torch.float64, device="cpu").detach().clone()
+    if numbers.shape != (len(names),):
+        msg = (
+            f"`{argument}` needs {len(names)} numbers, one for each of {', '.join(names)}; "
+            f"got shape {tuple(numbers.shape)}."
+        )
+        raise ValueError(msg)
+    for name, number in zip(names, numbers.tolist(), strict=True):
+        if not abs(number) < float("inf"):
+            msg = f"`{argument}` of loss {name!r} is {number}; it must be a finite number."
+            raise ValueError(msg)
+    return numbers
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The loss terms of one step: those that this batch has.
+
+    Attributes:
+        names: The names of all ``T`` losses.
+        present: The positions of those that are there, ascending.
+        tensors: Their live scalars (shape ``[]``), in the order of ``present``.
+    """
+
+    names: tuple[str, ...]
+    present: tuple[int, ...]
+    tensors: tuple[Tensor, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every loss is there."""
+        return len(self.present) == len(self.names)
+
+    @property
+    def present_names(self) -> tuple[str, ...]:
+        """The names of the losses that are there."""
+        return tuple(self.names[i] for i in self.present)
+
+    def values(self) -> Tensor:
+        """The detached values of the losses that are there, at least float32.
+
+        Returns:
+            ``[len(present)]``.
+        """
+        values = torch.stack([tensor.detach() for tensor in self.tensors])
+        return values if values.dtype == torch.float64 else values.float()
+
+    def balanced(self, weights: Tensor) -> Tensor:
+        """The balanced loss, ``sum_i w_i L_i``, a scalar of the graph.
+
+        Args:
+            weights: ``[len(present)]``, detached.
+
+        Returns:
+            A scalar to call ``.backward()`` on.
+        """
+        total = self.tensors[0] * weights[0].to(self.tensors[0].dtype)
+        for tensor, weight in zip(self.tensors[1:], weights[1:], strict=True):
+            total = total + tensor * weight.to(tensor.dtype)
+        return total
+
+
+def read_losses(losses: Losses, names: tuple[str, ...]) -> Terms:
+    """Checks the losses of a step and puts them in the order of ``names``.
+
+    Args:
+        losses: A mapping by name, a sequence in order, or a ``[T]`` tensor.
+        names: The names of all ``T`` losses.
+
+    Returns:
+        The terms that are there. Absent: left out of a mapping, or ``None``.
+
+    Raises:
+        TypeError: If a loss is not a floating-point tensor.
+        ValueError: If a name is unknown, the count is wrong, no loss is there, a loss is not a
+            scalar, has no graph, or lies on another device than the first.
+    """
+    by_position = _by_position(losses, names)
+    present = tuple(i for i, loss in enumerate(by_position) if loss is not None)
+    if not present:
+        msg = f"No loss is there; give at least one of {', '.join(map(repr, names))}."
+        raise ValueError(msg)
+    found = [_scalar(loss, names[i]) for i, loss in enumerate(by_position) if loss is not None]
+    device = found[0].device
+    for i, tensor in zip(present, found, strict=True):
+        if tensor.device != device:
+            msg = (
+                f"Loss {names[i]!r} is on {tensor.device}, loss {names[present[0]]!r} on {device}; "
+                f"move it with `.to({str(device)!r})`."
+            )
+            raise ValueError(msg)
+    return Terms(names, present, tuple(found))
+
+
+def _by_position(losses: Losses, names: tuple[str, ...]) -> Sequence[Tensor | None]:
+    if isinstance(losses, Mapping):
+        _check_known(losses, names, "losses")
+        return [losses.get(name) for name in names]
+    if isinstance(losses, Tensor):
+        if losses.ndim != 1:
+            msg = (
+                f"A tensor of losses has shape [T]; got {tuple(losses.shape)}. "
+                "Reduce each loss to a scalar and stack them, or pass them by name."
+            )
+            raise ValueError(msg)
+        losses = losses.unbind()
+    elif not isinstance(losses, Sequence) or isinstance(losses, str):
+        msg = f"Losses are a mapping by name, a sequence or a [T] tensor; got {type(losses)!r}."
+        raise TypeError(msg)
+    if len(losses) != len(names):
+        msg = (
+            f"Got {len(losses)} losses for the {len(names)} names {', '.join(map(repr, names))}; "
+            "pass a mapping by name when some are absent."
+        )
+        raise ValueError(msg)
+    return losses
+
+
+def _check_known(given: Mapping[str, object], names: tuple[str, ...], argument: str) -> None:
+    unknown = [name for name in given if name not in names]
+    if unknown:
+        msg = (
+            f"`{argument}` has the unknown name {unknown[0]!r}; "
+            f"the known names are {', '.join(map(repr, names))}."
+        )
+        raise ValueError(msg)
+
+
+def _scalar(loss: Tensor, name: str) -> Tensor:
+    if not isinstance(loss, Tensor):
+        msg = f"Loss {name!r} is a {type(loss).__name__}; pass the tensor that the model computed."
+        raise TypeError(msg)
+    if not loss.is_floating_point():
+        msg = f"Loss {name!r} has dtype {loss.dtype}; a loss is a floating-point tensor."
+        raise TypeError(msg)
+    if loss.numel() != 1:
+        msg = (
+            f"Loss {name!r} is not a scalar: its shape is {tuple(loss.shape)}. "
+            "Reduce it, for example with `.mean()`."
+        )
+        raise ValueError(msg)
+    if torch.is_grad_enabled() and not loss.requires_grad:
+        msg = (
+            f"Loss {name!r} has no graph: it was detached, made under `torch.no_grad()`, or "
+            "depends on no parameter. Leave it out of the mapping where it does not apply."
+        )
+        raise ValueError(msg)
+    return loss if loss.ndim == 0 else loss.reshape(())

@@ -1,0 +1,175 @@
+"""`Measurement`: finds what is watched in a step's graph and runs the passes that measure it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from equipoise.gradients import Gradients, Measuring, Passes, StreamedGradients, stack_rows
+from equipoise.losses import Losses, loss_names, read_losses
+from equipoise.sharing import SharingError
+from equipoise.watching import Watched, like, watch
+
+if TYPE_CHECKING:
+    from equipoise.gradients import Target
+    from equipoise.losses import Terms
+    from equipoise.watching import Wrt
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured in a step.
+
+    Attributes:
+        gradients: What the method sees: gradients of the losses, without any loss scale.
+        passes: The backward passes, with what they found of each loss's own parameters.
+        sizes: The number of elements of each target.
+        rows: ``[T, P]``, if rows of all that is shared were kept: then no further pass is needed.
+            They carry the loss scale, and shared inputs of the model behind the watched columns.
+    """
+
+    gradients: Gradients
+    passes: Passes
+    sizes: list[int]
+    rows: Tensor | None
+
+    def shaped(self, combined: Tensor) -> list[tuple[Target, Tensor]]:
+        """A ``[P]`` gradient as one tensor for each target, of its shape and dtype."""
+        parts = combined.split(self.sizes)
+        return [(t, like(t, part)) for t, part in zip(self.passes.targets, parts, strict=True)]
+
+
+class Measurement:
+    """Measures step after step; keeps what one step can leave to the next.
+
+    Args:
+        measuring: What to spend.
+        norms_only: Whether norms are all that is asked for.
+    """
+
+    def __init__(self, measuring: Measuring, *, norms_only: bool = False) -> None:
+        self.measuring = measuring
+        self.norms_only = norms_only
+        self._rows: Tensor | None = None
+        self._layer: tuple[Tensor, ...] | None = None
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Measurement:
+        """A copy starts afresh: what is kept belongs to one model."""
+        return Measurement(self.measuring, norms_only=self.norms_only)
+
+    def __getstate__(self) -> dict[str, object]:
+        """As for copies: neither rows nor parameters are pickled."""
+        return {**self.__dict__, "_rows": None, "_layer": None}
+
+    def run(
+        self,
+        terms: Terms,
+        wrt: Wrt,
+        *,
+        retain_graph: bool,
+        seed: Tensor | None = None,
+        applies: bool = True,
+    ) -> Measured:
+        """Measures the gradients of this step.
+
+        Args:
+            terms: The losses of the step.
+            wrt: Where to watch.
+            retain_graph: Whether the graph outlives the step.
+            seed: A loss scale, which the rows then carry.
+            applies: Whether ``.grad`` may be written from the rows; else the graph is kept.
+
+        Returns:
+            The gradients, and what is needed to apply them.
+
+        Raises:
+            SharingError: If the losses share nothing, or none reaches what ``wrt`` names.
+        """
+        watched = self._watch(terms, wrt)
+        leaves = watched.leaves if applies and self._stacks(len(terms.tensors)) else None
+        passes = Passes(
+            terms.tensors,
+            (*watched.targets, *leaves.inputs) if leaves else watched.targets,
+            own=leaves.own if leaves else (),
+            seed=seed,
+            retain_graph=retain_graph or leaves is None,
+        )
+        gradients, rows = self._measure(passes, watched.sizes)
+        if seed is not None:
+            gradients = gradients.scaled((1 / seed).expand(len(terms.tensors)))
+        return Measured(gradients, passes, watched.sizes, rows if leaves else None)
+
+    def _stacks(self, losses: int) -> bool:
+        rows = self.measuring.rows
+        return not self.norms_only and (rows is None or rows >= losses)
+
+    def _watch(self, terms: Terms, wrt: Wrt) -> Watched:
+        """Absent losses must not change what is watched: the others keep what all of them share."""
+        named = wrt in ("shared", "last_shared") if isinstance(wrt, str) else False
+        if named and not terms.complete and self._layer is not None:
+            return watch(terms.tensors, self._layer)
+        watched = watch(terms.tensors, wrt)
+        if named and terms.complete:
+            self._layer = tuple(t for t in watched.targets if isinstance(t, Tensor))
+        return watched
+
+    def _measure(self, passes: Passes, sizes: list[int]) -> tuple[Gradients, Tensor | None]:
+        if not self._stacks(len(passes.losses)):
+            return StreamedGradients(passes, sizes, self.measuring.rows), None
+        inputs = [t.numel() for t in passes.targets[len(sizes) :] if isinstance(t, Tensor)]
+        rows = self._room(len(passes.losses), sum(sizes) + sum(inputs), passes.losses[0])
+        stack_rows(passes, rows, [*sizes, *inputs], self.measuring.chunk)
+        if not passes.reached:
+            msg = "No loss reaches what `wrt` names; pass what the losses were computed from."
+            raise SharingError(msg)
+        return Gradients(rows[:, : sum(sizes)], sizes), rows
+
+    def _room(self, losses: int, width: int, like: Tensor) -> Tensor:
+        """One preallocated tensor, reused from step to step."""
+        dtype = self.measuring.dtype
+        if dtype is None:
+            dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
+        rows = self._rows
+        if (
+            rows is None
+            or rows.shape != (losses, width)
+            or rows.dtype != dtype
+            or rows.device != like.device
+        ):
+            self._rows = rows = torch.empty(losses, width, dtype=dtype, device=like.device)
+        return rows
+
+
+def measure(
+    losses: Losses, wrt: Wrt = "shared", *, measuring: Measuring | None = None
+) -> Gradients:
+    """Measures the gradients of losses on the live graph, for diagnosis and for one's own methods.
+
+    The graph is kept, so that a backward pass can follow.
+
+    Args:
+        losses: A mapping by name, a sequence, or a ``[T]`` tensor.
+        wrt: ``"shared"``, ``"last_shared"``, ``"representation"``, a module, parameter(s), or a
+            tensor of the graph.
+        measuring: What to spend.
+
+    Returns:
+        The gradients, ``T x P``.
+
+    Raises:
+        ValueError: If a loss is not a scalar or has no graph, or the losses share nothing.
+
+    Example:
+        >>> parameter = torch.tensor([1.0, 2.0], requires_grad=True)
+        >>> measure({"a": parameter.sum(), "b": (parameter**2).sum()}).gram()
+        tensor([[ 2.,  6.],
+                [ 6., 20.]])
+    """
+    names = list(losses) if isinstance(losses, Mapping) else len(losses)
+    terms = read_losses(losses, loss_names(names))
+    measurement = Measurement(measuring or Measuring())
+    return measurement.run(terms, wrt, retain_graph=True, applies=False).gradients

@@ -1,0 +1,349 @@
+"""Reads the autograd graph: which parameters the losses share, and where their paths part.
+
+One walk goes down from all losses at once, newest node first, and keeps for every edge of the
+graph the set of losses that reach it (a bit mask). It stops where every open edge is reached by all
+losses: those edges are the shared representation. Below them everything is shared, which a plain
+walk without masks collects.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import get_gradient_edge
+from torch.utils.checkpoint import CheckpointFunction
+
+if TYPE_CHECKING:
+    from torch.autograd.graph import GradientEdge, Node
+
+_LEAF = (1 << 64) - 1  # the sequence number of every leaf; leaves are told by it
+
+
+class SharingError(ValueError):
+    """The losses do not share what was asked for."""
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """The leaves of a step's graph, told apart by which losses reach them.
+
+    Attributes:
+        shared: Parameters that at least two losses reach (with one loss: all that it reaches).
+        own: For each loss, the leaves that it alone reaches.
+        inputs: Leaves shared by losses that are no ``nn.Parameter`` while others are, such as the
+            coordinates of a physics-informed network: they get a gradient, but are not watched.
+    """
+
+    shared: tuple[Tensor, ...]
+    own: tuple[tuple[Tensor, ...], ...]
+    inputs: tuple[Tensor, ...]
+
+    @property
+    def everything(self) -> tuple[Tensor, ...]:
+        """All leaves that some loss reaches."""
+        return (*self.shared, *self.inputs, *(leaf for leaves in self.own for leaf in leaves))
+
+
+class _Edge(NamedTuple):
+    node: Node
+    output: int
+
+
+class _Parting:
+    """The walk through the heads: from the losses down to where all of their paths have met."""
+
+    def __init__(self, losses: Sequence[Tensor]) -> None:
+        self.full = (1 << len(losses)) - 1
+        self.edges: dict[Node, dict[int, int]] = {}
+        self.leaves: dict[Node, int] = {}
+        self._open: set[Node] = set()
+        self._pending: set[Node] = set()
+        self._heap: list[tuple[int, int, Node]] = []
+        for i, loss in enumerate(losses):
+            edge = get_gradient_edge(loss)
+            self._reach(edge.node, edge.output_nr, 1 << i)
+        while self._open:
+            self._expand(self._pop())
+
+    @property
+    def meeting(self) -> list[Node]:
+        """Where all losses have met: nodes whose every reached output all of them reach."""
+        return [*self._pending, *(node for node, mask in self.leaves.items() if mask == self.full)]
+
+    def _reach(self, node: Node, output: int, losses: int) -> None:
+        number = node._sequence_nr()
+        if number == _LEAF:
+            self.leaves[node] = self.leaves.get(node, 0) | losses
+            return
+        outputs = self.edges.setdefault(node, {})
+        known = outputs.get(output, 0)
+        if known | losses == known:
+            return
+        outputs[output] = known | losses
+        if node not in self._pending:
+            self._pending.add(node)
+            heapq.heappush(self._heap, (-number, id(node), node))
+        if all(mask == self.full for mask in outputs.values()):
+            self._open.discard(node)
+        else:
+            self._open.add(node)
+
+    def _pop(self) -> Node:
+        node = heapq.heappop(self._heap)[2]
+        self._pending.discard(node)
+        self._open.discard(node)
+        return node
+
+    def _expand(self, node: Node) -> None:
+        _refuse_reentrant_checkpoint(node)
+        losses = 0
+        for mask in self.edges[node].values():
+            losses |= mask
+        for child, output in node.next_functions:
+            if child is not None:
+                self._reach(child, output, losses)
+
+    def antichain(self) -> list[Node]:
+        """Where all losses have met, going down until no node of it lies above another.
+
+        A skip connection into every head leaves two edges that all losses reach, one above the
+        other. Gradients there would count the lower path twice.
+        """
+        while above := _above(self.meeting):
+            for node in sorted(above, key=lambda node: -node._sequence_nr()):
+                self._expand(node)
+            self._pending -= above
+            self._heap = [(-node._sequence_nr(), id(node), node) for node in self._pending]
+            heapq.heapify(self._heap)
+            while self._open:
+                self._expand(self._pop())
+        return self.meeting
+
+
+def _above(frontier: Sequence[Node]) -> set[Node]:
+    """The nodes at or below the frontier from which another node of the frontier is reached."""
+    if len(frontier) < 2:
+        return set()
+    members = set(frontier)
+    floor = min(node._sequence_nr() for node in frontier)
+    if any(node._sequence_nr() == _LEAF for node in frontier):
+        floor = -1
+    above: set[Node] = set()
+    for node in _children_first(frontier, floor):
+        for child, _ in node.next_functions:
+            if child in members or child in above:
+                above.add(node)
+                break
+    return above
+
+
+def _children_first(roots: Iterable[Node], floor: int = -1) -> Iterable[Node]:
+    """Every node that is newer than ``floor`` and reached from the roots, inputs before users."""
+    seen: set[Node] = set()
+    stack = [(node, False) for node in roots]
+    while stack:
+        node, done = stack.pop()
+        if done:
+            yield node
+        elif node not in seen:
+            seen.add(node)
+            stack.append((node, True))
+            stack.extend(
+                (child, False)
+                for child, _ in node.next_functions
+                if child is not None and child not in seen and child._sequence_nr() > floor
+            )
+
+
+def _below(frontier: Iterable[Node]) -> dict[Node, None]:
+    """The leaves reached from the frontier, in the order of the walk."""
+    leaves: dict[Node, None] = {}
+    seen: set[Node] = set(frontier)
+    stack = list(seen)
+    while stack:
+        node = stack.pop()
+        if node._sequence_nr() == _LEAF:
+            leaves[node] = None
+            continue
+        _refuse_reentrant_checkpoint(node)
+        for child, _ in node.next_functions:
+            if child is not None and child not in seen:
+                seen.add(child)
+                stack.append(child)
+    return leaves
+
+
+def _refuse_reentrant_checkpoint(node: Node) -> None:
+    if isinstance(node, CheckpointFunction._backward_cls):
+        msg = (
+            "Part of the model runs under `torch.utils.checkpoint.checkpoint(..., "
+            "use_reentrant=True)`, which hides its parameters from the graph. "
+            "Write `use_reentrant=False`."
+        )
+        raise SharingError(msg)
+
+
+def _variable(leaf: Node) -> Tensor:
+    variable: Tensor = leaf.variable  # type: ignore[attr-defined]
+    return variable
+
+
+def parameters(losses: Sequence[Tensor]) -> Parameters:
+    """Tells the leaves of the graph apart by which losses reach them.
+
+    Args:
+        losses: The live scalar losses of one step.
+
+    Returns:
+        The shared parameters, what each loss has for itself, and shared leaves that are inputs.
+
+    Raises:
+        SharingError: If a part of the model is checkpointed with ``use_reentrant=True``.
+
+    Example:
+        >>> trunk = torch.ones(2, requires_grad=True)
+        >>> head = torch.ones(2, requires_grad=True)
+        >>> found = parameters([trunk.sum(), (trunk * head).sum()])
+        >>> found.shared[0] is trunk, found.own[1][0] is head
+        (True, True)
+    """
+    parting = _Parting(losses)
+    masks = dict(parting.leaves)
+    masks.update(dict.fromkeys(_below(parting.meeting), parting.full))
+    leaves = {_variable(node): mask for node, mask in masks.items()}
+    single = len(losses) == 1
+    shared = [leaf for leaf, mask in leaves.items() if single or mask & (mask - 1)]
+    own = [
+        tuple(leaf for leaf, mask in leaves.items() if mask == 1 << i and not single)
+        for i in range(len(losses))
+    ]
+    watched = [leaf for leaf in shared if isinstance(leaf, nn.Parameter)] or shared
+    kept = set(watched)
+    inputs = tuple(leaf for leaf in shared if leaf not in kept)
+    return Parameters(tuple(watched), tuple(own), inputs)
+
+
+def representation(losses: Sequence[Tensor]) -> tuple[GradientEdge, ...]:
+    """The shared representation: the edges of the graph at which the paths of the losses part.
+
+    Every loss reaches each of them, none lies above another, and every path from a loss to a
+    parameter that all losses share leads through one of them.
+
+    Args:
+        losses: The live scalar losses of one step.
+
+    Returns:
+        Gradient edges, which ``torch.autograd.grad`` takes as inputs.
+
+    Raises:
+        SharingError: If the losses never all meet.
+    """
+    parting = _Parting(losses)
+    frontier = parting.antichain()
+    if not frontier:
+        msg = "The losses never all meet in the graph, so there is no shared representation."
+        raise SharingError(msg + _who_meets_whom(parting, len(losses)))
+    newest_first = sorted(frontier, key=lambda node: -node._sequence_nr())
+    return tuple(
+        torch.autograd.graph.GradientEdge(node, output)
+        for node in newest_first
+        for output in sorted(parting.edges.get(node, {0: 0}))
+    )
+
+
+def last_shared(losses: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The last shared layer: the parameters of the newest operation that all losses share.
+
+    An operation's parameters are those that reach it untouched by data: directly, or through
+    operations on parameters alone (a transpose, a cast, a weight normalisation). An operation with
+    a weight of two or more dimensions is preferred to one with only scales and biases.
+
+    Args:
+        losses: The live scalar losses of one step.
+
+    Returns:
+        The parameters of that layer.
+
+    Raises:
+        SharingError: If the losses never all meet, or share no parameter.
+    """
+    parting = _Parting(losses)
+    fallback: tuple[Tensor, ...] = ()
+    for layer in _layers(parting.meeting):
+        if any(parameter.ndim >= 2 for parameter in layer):
+            return layer
+        fallback = fallback or layer
+    if not fallback:
+        msg = "The losses share no parameter, so there is no last shared layer."
+        raise SharingError(msg + _who_meets_whom(parting, len(losses)))
+    return fallback
+
+
+def _layers(frontier: Sequence[Node]) -> Iterable[tuple[Tensor, ...]]:
+    """The layers at and below the frontier, newest first."""
+    seen = set(frontier)
+    heap = [(-node._sequence_nr(), id(node), node) for node in frontier]
+    heapq.heapify(heap)
+    while heap:
+        number, _, node = heapq.heappop(heap)
+        if -number == _LEAF:
+            yield (_variable(node),)
+            continue
+        layer: dict[Tensor, None] = {}
+        for child, _ in node.next_functions:
+            if child is None:
+                continue
+            own = _parametric(child)
+            layer.update(dict.fromkeys(own))
+            if not own and child not in seen:
+                seen.add(child)
+                heapq.heappush(heap, (-child._sequence_nr(), id(child), child))
+        if layer:
+            yield tuple(layer)
+
+
+def _parametric(node: Node, depth: int = 6) -> tuple[Tensor, ...]:
+    """The parameters that a node computes from, if it computes from parameters alone; else none."""
+    if node._sequence_nr() == _LEAF:
+        return (_variable(node),)
+    found: list[Tensor] = []
+    for child, _ in node.next_functions:
+        part = _parametric(child, depth - 1) if child is not None and depth else ()
+        if not part:
+            return ()
+        found.extend(part)
+    return tuple(found)
+
+
+def _who_meets_whom(parting: _Parting, count: int) -> str:
+    pairs = {
+        (i, j)
+        for mask in [
+            *parting.leaves.values(),
+            *(m for e in parting.edges.values() for m in e.values()),
+        ]
+        for i in range(count)
+        for j in range(i)
+        if mask >> i & 1 and mask >> j & 1
+    }
+    if not pairs:
+        return " No two of them share anything; check that they come from one model."
+    lonely = [i for i in range(count) if not any(i in pair for pair in pairs)]
+    if not lonely:
+        return " Some share parameters pairwise only: use wrt='shared'."
+    which = ", ".join(map(str, lonely))
+    return f" The losses at positions {which} share nothing with the others; leave them out."
+
+
+def leaves_below(targets: Iterable[Tensor | GradientEdge]) -> set[Tensor]:
+    """The leaves whose gradients flow through some of the targets, leaf targets included."""
+    nodes = [
+        (get_gradient_edge(target) if isinstance(target, Tensor) else target).node
+        for target in targets
+    ]
+    return {_variable(node) for node in _below(nodes)}

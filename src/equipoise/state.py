@@ -1,0 +1,132 @@
+"""`Stateful`: declared state, saved whole, that follows the losses and rests for absent ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Stateful(nn.Module):
+    """A module whose state is declared, so that saving, moving and absent losses need no code.
+
+    Attributes:
+        names: The names of the ``T`` losses.
+    """
+
+    names: tuple[str, ...]
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.names = names
+        self._calls = 0
+        self._axes: dict[str, int] = {}
+        self._wide: set[str] = set()
+
+    def state(self, name: str, value: Tensor, *, axes: int = 1) -> None:
+        """Declares a piece of state, a buffer that is saved and resumed.
+
+        Args:
+            name: The attribute under which the formula reads and assigns it.
+            value: Its value before the first step. A trailing size of 0 says that only the
+                gradients tell its width: the formula assigns it whole at the first step.
+            axes: How many leading axes run over the losses: 1 for ``[T, ...]``, 2 for ``[T, T]``, 0
+                for state that is not told apart by loss. While a loss is absent the formula sees
+                the state without it, and what belongs to it rests.
+        """
+        self.register_buffer(name, value)
+        self._axes[name] = axes
+        if value.ndim > 0 and value.shape[-1] == 0:
+            self._wide.add(name)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """What a checkpoint holds besides the buffers: the names, and how many steps there were."""
+        return {"losses": list(self.names), "calls": self._calls}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Takes back what `get_extra_state` gave."""
+        self._calls = int(state["calls"])
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:  # noqa: ANN401
+        """Adopts dtypes, and widths that only gradients tell, before values are copied in."""
+        for name, buffer in self._buffers.items():
+            saved = state_dict.get(prefix + name)
+            if not isinstance(saved, Tensor) or buffer is None:
+                continue
+            shape = saved.shape if name in self._wide else buffer.shape
+            if saved.dtype != buffer.dtype or shape != buffer.shape:
+                self._buffers[name] = buffer.new_empty(shape, dtype=saved.dtype)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def follow(self, values: Tensor) -> Tensor:
+        """Moves the state to where the values are, and up to their precision.
+
+        Args:
+            values: Detached loss values.
+
+        Returns:
+            The values in the state's dtype.
+        """
+        mine = next(b for b in self.buffers(recurse=False) if b.is_floating_point())
+        dtype = torch.promote_types(mine.dtype, values.dtype)
+        if mine.dtype != dtype or mine.device != values.device:
+            self.to(device=values.device, dtype=dtype)
+        return values.to(dtype)
+
+    @contextmanager
+    def among(self, present: tuple[int, ...]) -> Iterator[None]:
+        """Shows only the state of these losses, of this module and those inside it."""
+        if len(present) == len(self.names):
+            yield
+            return
+        with ExitStack() as stack:
+            for module in self.modules():
+                if isinstance(module, Stateful):
+                    stack.enter_context(module._narrowed(present))
+            yield
+
+    @contextmanager
+    def _narrowed(self, present: tuple[int, ...]) -> Iterator[None]:
+        whole = {name: getattr(self, name) for name, axes in self._axes.items() if axes}
+        for name, buffer in whole.items():
+            self._buffers[name] = buffer[_places(present, self._axes[name], buffer)]
+        try:
+            yield
+        finally:
+            for name, buffer in whole.items():
+                part: Tensor = getattr(self, name)
+                if name in self._wide and part.shape[-1] != buffer.shape[-1]:
+                    buffer = part.new_zeros(*buffer.shape[:-1], part.shape[-1])  # noqa: PLW2901
+                places = _places(present, self._axes[name], buffer)
+                self._buffers[name] = buffer.index_put(places, part)
+
+    @contextmanager
+    def untouched(self) -> Iterator[None]:
+        """Takes every change of state back at the end of the ``with`` block."""
+        modules = [module for module in self.modules() if isinstance(module, Stateful)]
+        before = [
+            {name: getattr(module, name).clone() for name in module._axes} for module in modules
+        ]
+        try:
+            yield
+        finally:
+            for module, buffers in zip(modules, before, strict=True):
+                module._buffers.update(buffers)
+
+    def small_state(self) -> dict[str, Tensor]:
+        """The state that is small whatever the model is: all but that as wide as a gradient."""
+        return {
+            f"{prefix}.{name}": getattr(module, name)
+            for prefix, module in self.named_modules()
+            if isinstance(module, Stateful)
+            for name in module._axes
+            if name not in module._wide
+        }
+
+
+def _places(present: tuple[int, ...], axes: int, buffer: Tensor) -> tuple[Tensor, ...]:
+    index = torch.tensor(present, device=buffer.device)
+    return (index,) if axes == 1 else (index[:, None], index)

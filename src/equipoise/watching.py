@@ -1,0 +1,120 @@
+"""`wrt` made into what gradients are taken with respect to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge
+
+from equipoise import sharing
+from equipoise.sharing import SharingError
+
+if TYPE_CHECKING:
+    from equipoise.gradients import Target
+
+Wrt: TypeAlias = (
+    Literal["shared", "last_shared", "representation"] | nn.Module | Tensor | Iterable[Tensor]
+)
+"""Where gradients are watched: a named choice, a module, parameter(s), or a tensor of the graph."""
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What a step's gradients are taken with respect to.
+
+    Attributes:
+        targets: Tensors or edges of the graph.
+        leaves: The leaves of the graph when the targets hold all that losses share: then the rows
+            of gradients are all that is needed to write ``.grad``. Otherwise ``None``.
+    """
+
+    targets: tuple[Target, ...]
+    leaves: sharing.Parameters | None = None
+
+    @property
+    def sizes(self) -> list[int]:
+        """The number of elements of each target."""
+        return [_size(target) for target in self.targets]
+
+
+def _size(target: Target) -> int:
+    return target.numel() if isinstance(target, Tensor) else math.prod(_edge(target).shape)
+
+
+def _edge(edge: GradientEdge) -> Tensor:
+    """What autograd knows of the tensor at an edge: an object with its shape and dtype."""
+    metadata: Tensor = edge.node._input_metadata[edge.output_nr]
+    return metadata
+
+
+def like(target: Target, flat: Tensor) -> Tensor:
+    """A flat gradient in the shape and dtype of its target."""
+    of = target if isinstance(target, Tensor) else _edge(target)
+    return flat.view(tuple(of.shape)).to(of.dtype)
+
+
+def watch(losses: Sequence[Tensor], wrt: Wrt) -> Watched:
+    """Finds what ``wrt`` means in the graph of these losses.
+
+    Args:
+        losses: The live scalars of one step.
+        wrt: ``"shared"``, ``"last_shared"``, ``"representation"``, a module, a parameter, an
+            iterable of parameters, or a tensor of the graph.
+
+    Returns:
+        The targets.
+
+    Raises:
+        SharingError: If the losses share nothing, or no loss reaches what was named.
+        TypeError: If ``wrt`` is none of these.
+    """
+    if isinstance(wrt, str):
+        return _watch_named(losses, wrt)
+    if isinstance(wrt, nn.Module):
+        wrt = [parameter for parameter in wrt.parameters() if parameter.requires_grad]
+    targets = (wrt,) if isinstance(wrt, Tensor) else tuple(wrt)
+    if not targets or not all(isinstance(target, Tensor) for target in targets):
+        msg = f"`wrt` names no tensor to watch; got {targets!r}."
+        raise TypeError(msg)
+    if all(target.is_leaf for target in targets):
+        return _watch_leaves(losses, targets)
+    return Watched(targets)
+
+
+def _watch_named(losses: Sequence[Tensor], wrt: str) -> Watched:
+    if wrt == "shared":
+        leaves = sharing.parameters(losses)
+        if not leaves.shared:
+            msg = (
+                "The losses share no parameter, so there is nothing to balance between them. Check "
+                "that they come from one model, or name what to watch with `wrt`."
+            )
+            raise SharingError(msg)
+        return Watched(leaves.shared, leaves)
+    if wrt == "last_shared":
+        return Watched(sharing.last_shared(losses))
+    if wrt == "representation":
+        return Watched(sharing.representation(losses))
+    msg = (
+        f"`wrt` is {wrt!r}; write 'shared', 'last_shared', 'representation', a module, "
+        "parameters, or a tensor of the graph."
+    )
+    raise TypeError(msg)
+
+
+def _watch_leaves(losses: Sequence[Tensor], targets: tuple[Tensor, ...]) -> Watched:
+    found = sharing.parameters(losses)
+    reached = set(found.everything)
+    if not reached.intersection(targets):
+        msg = "No loss reaches what `wrt` names; pass parameters that the losses depend on."
+        raise SharingError(msg)
+    named = set(targets)
+    if not named.issuperset(found.shared):
+        return Watched(targets)
+    own = tuple(tuple(leaf for leaf in leaves if leaf not in named) for leaves in found.own)
+    inputs = tuple(leaf for leaf in found.inputs if leaf not in named)
+    return Watched(targets, sharing.Parameters(targets, own, inputs))

@@ -1,0 +1,30 @@
+"""Equal weights: the plain sum."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from equipoise.weighting.base import Weighting
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Equal(Weighting):
+    """The plain sum of the losses, ``w_i = 1``: the baseline that every method has to beat.
+
+    Args:
+        losses: How many losses there are, or their unique names.
+        priorities: See `Balancer`.
+        every: See `Balancer`.
+        nonfinite: See `Balancer`.
+
+    Example:
+        >>> Equal(["a", "b"]).weigh(torch.tensor([3.0, 0.5]))
+        tensor([1., 1.])
+    """
+
+    def _weigh(self, values: Tensor) -> Tensor:
+        return torch.ones_like(values)

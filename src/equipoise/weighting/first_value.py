@@ -1,0 +1,41 @@
+"""First-value scaling: each loss divided by its first value."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from equipoise.weighting.base import Weighting
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Unpack
+
+    from equipoise.balancer import BalancerOptions
+    from equipoise.losses import LossNames
+
+
+class FirstValue(Weighting):
+    r"""The folk recipe: every loss starts at 1, ``w_i = 1 / |L_i(0)|``, and stays so scaled.
+
+    Args:
+        losses: How many losses there are, or their unique names.
+        options: See `Balancer`.
+
+    Example:
+        >>> FirstValue(2).weigh(torch.tensor([4.0, 0.5]))
+        tensor([0.2500, 2.0000])
+
+    A loss that starts at exactly zero keeps weight 1 until it has a value.
+    """
+
+    first: Tensor
+
+    def __init__(self, losses: LossNames, **options: Unpack[BalancerOptions]) -> None:
+        super().__init__(losses, **options)
+        self.state("first", torch.zeros(len(self.names)))
+
+    def _weigh(self, values: Tensor) -> Tensor:
+        self.first = torch.where(self.first == 0, values.abs(), self.first)
+        return torch.where(self.first == 0, 1.0, 1 / self.first)

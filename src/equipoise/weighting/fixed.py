@@ -1,0 +1,58 @@
+"""Fixed weights: those that somebody found."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from equipoise.losses import per_loss
+from equipoise.weighting.base import Weighting
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Self, Unpack
+
+    from equipoise.balancer import Balancer, BalancerOptions, PerLoss
+    from equipoise.losses import LossNames
+
+
+class Fixed(Weighting):
+    """Weights that stay as they are given.
+
+    Args:
+        losses: How many losses there are, or their unique names.
+        weights: One number a loss, by name or in order.
+        options: See `Balancer`.
+
+    Raises:
+        ValueError: If a loss has no weight, or a weight is not finite.
+
+    Example:
+        >>> Fixed(["a", "b"], {"b": 0.1, "a": 2.0}).weigh(torch.tensor([3.0, 0.5]))
+        tensor([2.0000, 0.1000])
+    """
+
+    fixed: Tensor
+
+    def __init__(
+        self, losses: LossNames, weights: PerLoss, **options: Unpack[BalancerOptions]
+    ) -> None:
+        super().__init__(losses, **options)
+        found = per_loss(weights, self.names, "weights").to(torch.get_default_dtype())
+        self.state("fixed", found)
+        self.resting.copy_(found)
+
+    @classmethod
+    def from_balancer(cls, balancer: Balancer) -> Self:
+        """Weights that another balancer had on average, for retraining from scratch with them.
+
+        So do the authors of GradNorm (Chen et al. 2018, arXiv 1711.02257, Section 5.4).
+
+        Args:
+            balancer: A balancer that has been trained with.
+        """
+        return cls(balancer.names, balancer.mean_weights)
+
+    def _weigh(self, values: Tensor) -> Tensor:
+        return self.fixed.clone()

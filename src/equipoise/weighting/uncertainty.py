@@ -1,0 +1,83 @@
+"""Uncertainty weighting (Kendall, Gal & Cipolla 2018)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from equipoise.descending import Rule, WeightOptimizer
+from equipoise.losses import per_loss
+from equipoise.weighting.base import Weighting
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Unpack
+
+    from equipoise.balancer import BalancerOptions, PerLoss
+    from equipoise.losses import LossNames
+
+
+class Uncertainty(Weighting):
+    r"""Learns one log variance a loss, ``s_i = log sigma_i^2``, and weighs by its inverse.
+
+    Descends on
+
+    .. math:: \sum_i c_i e^{-s_i} L_i + \rho\, s_i, \qquad w_i = c_i e^{-s_i}
+
+    with :math:`c_i = \rho = 1/2`, the likelihood of regression: the optimum is ``s_i = log L_i``.
+
+    Args:
+        losses: How many losses there are, or their unique names.
+        factor: ``c_i``, one number or one a loss: paper 1/2 for regression, 1 for classification.
+        regulariser: ``rho``; paper 1/2. With ``factor=1, regulariser=1`` it is the form of Gal's
+            notebook, and its half is that of LibMTL, TorchJD and PhysicsNeMo.
+        initial: ``s_i`` before the first step, one number or one a loss; LibMTL uses -0.5.
+        lr: Learning rate of ``s``.
+        optimizer: What descends on ``s``: ``"adam"`` or ``"sgd"``.
+        options: See `Balancer`.
+
+    Raises:
+        ValueError: If ``lr`` is not positive or ``optimizer`` is unknown.
+
+    Example:
+        >>> balancer = Uncertainty(2, optimizer="sgd", lr=0.5)
+        >>> balancer.weigh(torch.tensor([3.0, 1.0]))
+        tensor([0.5000, 0.5000])
+        >>> balancer.log_variances
+        tensor([0.5000, 0.0000])
+
+    References:
+        Kendall, Gal, Cipolla 2018, arXiv 1705.07115, equation 7.
+
+    Differs from the paper in who trains ``s``: there the model's optimizer does, here the balancer
+    itself, so that no parameter has to be registered and the state is the balancer's.
+    """
+
+    log_variances: Tensor
+    factor: Tensor
+
+    def __init__(
+        self,
+        losses: LossNames,
+        *,
+        factor: PerLoss | float = 0.5,
+        regulariser: float = 0.5,
+        initial: PerLoss | float = 0.0,
+        lr: float = 0.025,
+        optimizer: Rule = "adam",
+        **options: Unpack[BalancerOptions],
+    ) -> None:
+        super().__init__(losses, **options)
+        self.regulariser = regulariser
+        self.optimizer = WeightOptimizer(self, optimizer, lr)
+        dtype = torch.get_default_dtype()
+        self.state("factor", per_loss(factor, self.names, "factor").to(dtype))
+        self.state("log_variances", per_loss(initial, self.names, "initial").to(dtype))
+        self.resting.copy_(self.factor * torch.exp(-self.log_variances))
+
+    def _weigh(self, values: Tensor) -> Tensor:
+        weights = self.factor * torch.exp(-self.log_variances)
+        gradient = self.regulariser - weights * values
+        self.log_variances = self.optimizer.descend(self, self.log_variances, gradient)
+        return weights
