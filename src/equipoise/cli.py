@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
     from equipoise.benchmarks.comparison import Comparison
 
+# What all of typer's usage errors share has no public name of its own.
+_UsageError: type[Exception] = next(
+    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
+)
+
 INTERRUPTED = 130
 WRONG_REQUEST = 2
 
@@ -43,13 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     from equipoise.benchmarks.request import RequestError
 
-    # typer's errors have no public name of their own; this is the one all usage errors share.
-    usage_error = typer.BadParameter.__base__ or typer.BadParameter
     try:
         return app(args=arguments, standalone_mode=False) or 0
     except RequestError as error:
         return _refuse(str(error))
-    except usage_error as error:
+    except _UsageError as error:
         return _refuse(getattr(error, "message", "") or str(error))
     except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED

@@ -1,0 +1,251 @@
+"""The pictures of a report, as plotly figures: one colour a method in all of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from equipoise.benchmarks.methods import PLAIN_SUM, RIGHT
+from equipoise.benchmarks.results import Number, Run
+from equipoise.benchmarks.statistics import Curve, Standing, mean_curve
+
+# Distinguishable with any colour vision: Okabe & Ito's palette without its yellow, which is too
+# pale for lines on white, continued with darker relatives.
+_COLOURS = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#56b4e9",
+    "#e69f00",
+    "#7b3294",
+    "#8c510a",
+    "#1b7837",
+    "#b2182b",
+)
+_DASHES = ("solid", "dot", "dashdot")
+_FONT = "system-ui, sans-serif"
+_PANEL_HEIGHT = 250
+
+Trajectories: TypeAlias = Mapping[str, Sequence[Number]]
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a method is drawn.
+
+    Args:
+        colour: ``#rrggbb``.
+        dash: plotly's name of the line's dash.
+    """
+
+    colour: str
+    dash: str = "solid"
+
+    def faint(self) -> str:
+        """The colour for a confidence band."""
+        red, green, blue = (int(self.colour[i : i + 2], 16) for i in (1, 3, 5))
+        return f"rgba({red},{green},{blue},0.13)"
+
+
+_REFERENCES: Mapping[str, Style] = {
+    PLAIN_SUM: Style("#6b6b6b", "dash"),
+    RIGHT: Style("#111111", "dash"),
+}
+
+
+def styles(standings: Sequence[Standing]) -> dict[str, Style]:
+    """A style for each method, by label; the reference rows are grey and black.
+
+    Args:
+        standings: All rows of the report. Their labels decide, so that the ranking may change and
+            the colours stay.
+
+    Returns:
+        The styles.
+    """
+    chosen = dict(_REFERENCES)
+    others = sorted(row.balancer for row in standings if row.balancer not in _REFERENCES)
+    for index, label in enumerate(others):
+        turn, place = divmod(index, len(_COLOURS))
+        chosen[label] = Style(_COLOURS[place], _DASHES[turn % len(_DASHES)])
+    return chosen
+
+
+def ranking_picture(standings: Sequence[Standing]) -> go.Figure:
+    """Final metric of each method with its interval, best on top.
+
+    Args:
+        standings: Best first.
+
+    Returns:
+        The figure.
+    """
+    drawn, figure = styles(standings), go.Figure()
+    for row in standings:
+        colour = drawn[row.balancer].colour
+        figure.add_trace(
+            go.Scatter(
+                x=[row.metric.mean],
+                y=[row.title],
+                error_x={"array": [row.metric.half_width or 0.0], "thickness": 2.5, "width": 6},
+                mode="markers+text",
+                text=[f"{row.metric.mean:.3f}"],
+                textposition="top center",
+                marker={"color": colour, "size": 13},
+                name=row.title,
+                hovertemplate=f"{row.title}: {row.metric}<extra></extra>",
+            )
+        )
+    _lay_out(figure, height=110 + 46 * len(standings), showlegend=False)
+    figure.update_xaxes(title=_metric_title(standings[0]))
+    figure.update_yaxes(autorange="reversed", automargin=True, showgrid=False)
+    return figure
+
+
+def metric_picture(standings: Sequence[Standing]) -> go.Figure:
+    """The metric of each method during training, mean and 95 % band over the seeds.
+
+    Args:
+        standings: Best first; the legend keeps their order.
+
+    Returns:
+        The figure.
+    """
+    drawn, figure = styles(standings), go.Figure()
+    for row in standings:
+        curve = mean_curve(row.runs[0].metric_steps, [run.metric_curve for run in row.runs])
+        figure.add_trace(_band(row, curve, drawn[row.balancer]))
+        figure.add_trace(_line(row, curve, drawn[row.balancer]))
+    _lay_out(figure, height=460)
+    figure.update_xaxes(title="training step", rangemode="tozero")
+    figure.update_yaxes(title=_metric_title(standings[0]))
+    return figure
+
+
+def losses_picture(standings: Sequence[Standing]) -> go.Figure:
+    """Each loss during training, one panel a loss, one line a method.
+
+    Args:
+        standings: Best first.
+
+    Returns:
+        The figure.
+    """
+    return _panels(standings, lambda run: run.trajectory.losses, "loss")
+
+
+def weights_picture(standings: Sequence[Standing]) -> go.Figure:
+    """Each weight during training as a share of all weights, one panel a loss.
+
+    Args:
+        standings: Best first.
+
+    Returns:
+        The figure. Shares make methods comparable whose weights are of different scale; Adam does
+        not feel a common scale.
+    """
+    return _panels(standings, lambda run: weight_shares(run.trajectory.weights), "share of weights")
+
+
+def weight_shares(weights: Trajectories) -> dict[str, list[Number]]:
+    """Each weight divided by the sum of all weights of its step.
+
+    Args:
+        weights: ``[K]`` weights for each loss.
+
+    Returns:
+        ``[K]`` shares for each loss, ``None`` where a weight is absent or not positive.
+
+    Example:
+        >>> weight_shares({"a": [1.0, 3.0], "b": [1.0, None]})
+        {'a': [0.5, 1.0], 'b': [0.5, None]}
+    """
+    steps = zip(*weights.values(), strict=True)
+    totals = [sum(weight for weight in step if weight is not None and weight > 0) for step in steps]
+    return {
+        name: [
+            weight / total if weight is not None and weight > 0 else None
+            for weight, total in zip(values, totals, strict=True)
+        ]
+        for name, values in weights.items()
+    }
+
+
+def _panels(
+    standings: Sequence[Standing], choose: Callable[[Run], Trajectories], title: str
+) -> go.Figure:
+    names, drawn = list(standings[0].final_weights), styles(standings)
+    columns = min(len(names), 5 if len(names) > 6 else 3)
+    rows = math.ceil(len(names) / columns)
+    figure = make_subplots(
+        rows,
+        columns,
+        subplot_titles=names,
+        shared_xaxes=True,
+        shared_yaxes=True,
+        horizontal_spacing=0.02,
+        vertical_spacing=0.12 / rows,
+    )
+    for standing in standings:
+        chosen = [choose(run) for run in standing.runs]
+        for index, name in enumerate(names):
+            curve = mean_curve(standing.runs[0].trajectory.steps, [run[name] for run in chosen])
+            trace = _line(standing, curve, drawn[standing.balancer])
+            trace.update(showlegend=index == 0, connectgaps=True)
+            figure.add_trace(trace, row=index // columns + 1, col=index % columns + 1)
+    _lay_out(figure, height=110 + _PANEL_HEIGHT * rows)
+    figure.update_yaxes(type="log", exponentformat="power", dtick=1)
+    figure.update_xaxes(title="training step", row=rows)
+    figure.update_yaxes(title=title, col=1)
+    return figure
+
+
+def _line(row: Standing, curve: Curve, style: Style) -> go.Scatter:
+    return go.Scatter(
+        x=curve.steps,
+        y=curve.means,
+        mode="lines",
+        line={"color": style.colour, "dash": style.dash, "width": 2},
+        name=row.title,
+        legendgroup=row.balancer,
+        hovertemplate=f"{row.title}, step %{{x}}: %{{y:.3g}}<extra></extra>",
+    )
+
+
+def _band(row: Standing, curve: Curve, style: Style) -> go.Scatter:
+    upper, lower = curve.means + curve.half_widths, curve.means - curve.half_widths
+    return go.Scatter(
+        x=[*curve.steps, *reversed(curve.steps)],
+        y=[*upper, *reversed(lower)],
+        fill="toself",
+        fillcolor=style.faint(),
+        line={"width": 0},
+        mode="lines",
+        hoverinfo="skip",
+        legendgroup=row.balancer,
+        showlegend=False,
+    )
+
+
+def _metric_title(row: Standing) -> str:
+    problem = row.runs[0].problem
+    better = "higher" if problem.higher_is_better else "lower"
+    return f"{problem.metric} ({better} is better)"
+
+
+def _lay_out(figure: go.Figure, height: int, *, showlegend: bool = True) -> None:
+    figure.update_layout(
+        template="plotly_white",
+        font={"family": _FONT, "size": 14, "color": "#1c1c1c"},
+        height=height,
+        margin={"l": 70, "r": 20, "t": 40, "b": 60},
+        showlegend=showlegend,
+        legend={"x": 1.01, "y": 1, "xanchor": "left", "yanchor": "top"},
+        hoverlabel={"font": {"family": _FONT}},
+    )
