@@ -107,11 +107,17 @@ class Descent:
         """
         targets = [target for target, _ in combined]
         below = sharing.leaves_below(targets)
-        everything = sharing.parameters(terms.tensors).everything
-        above = [leaf for leaf in everything if leaf not in below]
+        above = sharing.leaves_around(terms.tensors, targets)
+        if above & below:
+            msg = (
+                "Some parameters are reached both through what `wrt` names and around it (tied "
+                "weights, or a connection that skips it), so gradients cannot be combined there. "
+                "Write wrt='shared'."
+            )
+            raise sharing.SharingError(msg)
         gradients = [gradient for _, gradient in combined]
         found = [
-            *_gradients(terms.tensors, above, self._seeds(terms, plain), retain_graph=True),
+            *_gradients(terms.tensors, list(above), self._seeds(terms, plain), retain_graph=True),
             *_gradients(targets, list(below), gradients, retain_graph=self.retain_graph),
         ]
         self.write([leaf for leaf, _ in found], [gradient for _, gradient in found])

@@ -30,7 +30,6 @@ WRONG_REQUEST = 2
 app = typer.Typer(
     name="equipoise",
     help="Balances the losses of a training, and compares the methods that do.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -49,11 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from equipoise.benchmarks.request import RequestError
 
     try:
-        return app(args=arguments, standalone_mode=False) or 0
+        words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+        return app(words, prog_name="equipoise", standalone_mode=False) or 0
     except RequestError as error:
         return _refuse(str(error))
     except _UsageError as error:
-        return _refuse(getattr(error, "message", "") or str(error))
+        return _refuse(getattr(error, "format_message", error.__str__)())
     except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED
 
@@ -111,15 +111,15 @@ def report(
 @app.command(name="list")
 def list_everything() -> None:
     """Shows the methods and the problems."""
-    from equipoise.benchmarks.methods import method_names
+    from equipoise.benchmarks.methods import method_names, summary
     from equipoise.benchmarks.problems import PROBLEMS
 
     typer.echo("Balancers:")
     for name in method_names():
-        typer.echo(f"  {name}")
+        typer.echo(f"  {name:26} {summary(name)}")
     typer.echo("Problems:")
     for name, build in PROBLEMS.items():
-        typer.echo(f"  {name:20} {build().description}")
+        typer.echo(f"  {name:26} {build().description}")
 
 
 def _require_extras() -> None:
@@ -168,18 +168,30 @@ def _read_comparison(
 def _run(comparison: Comparison) -> None:
     from rich.console import Console
 
+    from equipoise.benchmarks.comparison import check
     from equipoise.benchmarks.comparison import compare as run_comparison
     from equipoise.benchmarks.console import LiveBars
 
+    steps = check(comparison)
+    _make_folder(comparison.folder)
     console = Console()
     try:
-        with LiveBars(comparison, console) as bars:
+        with LiveBars(comparison, steps, console) as bars:
             run_comparison(comparison, bars)
     except KeyboardInterrupt:
         typer.echo("Stopped; the same command continues here.", err=True)
         _show(comparison.folder, console)
         raise typer.Exit(INTERRUPTED) from None
     _show(comparison.folder, console)
+
+
+def _make_folder(folder: Path) -> None:
+    from equipoise.benchmarks.request import RequestError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"--out {folder} cannot be made: {error.strerror}.") from error
 
 
 def _show(folder: Path, console: Console) -> None:

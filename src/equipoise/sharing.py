@@ -22,6 +22,13 @@ if TYPE_CHECKING:
     from torch.autograd.graph import GradientEdge, Node
 
 _LEAF = (1 << 64) - 1  # the sequence number of every leaf; leaves are told by it
+_STACK, _UNBIND = (
+    type(made.grad_fn)
+    for made in (
+        torch.stack([torch.zeros((), requires_grad=True)]),
+        torch.zeros(1, requires_grad=True).unbind()[0],
+    )
+)
 
 
 class SharingError(ValueError):
@@ -65,8 +72,8 @@ class _Parting:
         self._pending: set[Node] = set()
         self._heap: list[tuple[int, int, Node]] = []
         for i, loss in enumerate(losses):
-            edge = get_gradient_edge(loss)
-            self._reach(edge.node, edge.output_nr, 1 << i)
+            node, output = _root(loss)
+            self._reach(node, output, 1 << i)
         while self._open:
             self._expand(self._pop())
 
@@ -123,6 +130,22 @@ class _Parting:
             while self._open:
                 self._expand(self._pop())
         return self.meeting
+
+
+def _root(loss: Tensor) -> tuple[Node, int]:
+    """Where the walk from a loss begins.
+
+    Losses stacked into one tensor and taken apart again are followed each on its own: autograd
+    knows the two operations only as places where all of them meet.
+    """
+    edge = get_gradient_edge(loss)
+    if isinstance(edge.node, _UNBIND):
+        stack = edge.node.next_functions[0][0]
+        if stack is not None and isinstance(stack, _STACK):
+            node, output = stack.next_functions[edge.output_nr]
+            if node is not None:
+                return node, output
+    return edge.node, edge.output_nr
 
 
 def _above(frontier: Sequence[Node]) -> set[Node]:
@@ -231,8 +254,8 @@ def parameters(losses: Sequence[Tensor]) -> Parameters:
 def representation(losses: Sequence[Tensor]) -> tuple[GradientEdge, ...]:
     """The shared representation: the edges of the graph at which the paths of the losses part.
 
-    Every loss reaches each of them, none lies above another, and every path from a loss to a
-    parameter that all losses share leads through one of them.
+    Every loss reaches each of them, none lies above another, and what lies below is reached through
+    them alone. The one exception is a parameter below that a head uses as well (tied weights).
 
     Args:
         losses: The live scalar losses of one step.
@@ -294,6 +317,7 @@ def _layers(frontier: Sequence[Node]) -> Iterable[tuple[Tensor, ...]]:
         if -number == _LEAF:
             yield (_variable(node),)
             continue
+        _refuse_reentrant_checkpoint(node)
         layer: dict[Tensor, None] = {}
         for child, _ in node.next_functions:
             if child is None:
@@ -342,8 +366,28 @@ def _who_meets_whom(parting: _Parting, count: int) -> str:
 
 def leaves_below(targets: Iterable[Tensor | GradientEdge]) -> set[Tensor]:
     """The leaves whose gradients flow through some of the targets, leaf targets included."""
-    nodes = [
-        (get_gradient_edge(target) if isinstance(target, Tensor) else target).node
-        for target in targets
-    ]
-    return {_variable(node) for node in _below(nodes)}
+    return {_variable(node) for node in _below(node for node, _ in _edges(targets))}
+
+
+def leaves_around(
+    losses: Sequence[Tensor], targets: Iterable[Tensor | GradientEdge]
+) -> set[Tensor]:
+    """The leaves that losses reach on paths through none of the targets."""
+    cut = set(_edges(targets))
+    seen = {edge for edge in _edges(losses) if edge not in cut}
+    stack = list(seen)
+    leaves = set()
+    while stack:
+        node, _ = stack.pop()
+        if node._sequence_nr() == _LEAF:
+            leaves.add(_variable(node))
+        for child, output in node.next_functions:
+            if child is not None and (child, output) not in cut and (child, output) not in seen:
+                seen.add((child, output))
+                stack.append((child, output))
+    return leaves
+
+
+def _edges(targets: Iterable[Tensor | GradientEdge]) -> list[tuple[Node, int]]:
+    found = [get_gradient_edge(t) if isinstance(t, Tensor) else t for t in targets]
+    return [(edge.node, edge.output_nr) for edge in found]

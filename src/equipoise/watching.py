@@ -22,6 +22,9 @@ Wrt: TypeAlias = (
 """Where gradients are watched: a named choice, a module, parameter(s), or a tensor of the graph."""
 
 
+_NO_TARGET = "`wrt` names no tensor to watch; got {!r}. Pass a module or parameters."
+
+
 @dataclass(frozen=True)
 class Watched:
     """What a step's gradients are taken with respect to.
@@ -76,10 +79,11 @@ def watch(losses: Sequence[Tensor], wrt: Wrt) -> Watched:
         return _watch_named(losses, wrt)
     if isinstance(wrt, nn.Module):
         wrt = [parameter for parameter in wrt.parameters() if parameter.requires_grad]
+    if not isinstance(wrt, Tensor | Iterable):
+        raise TypeError(_NO_TARGET.format(wrt))
     targets = (wrt,) if isinstance(wrt, Tensor) else tuple(wrt)
     if not targets or not all(isinstance(target, Tensor) for target in targets):
-        msg = f"`wrt` names no tensor to watch; got {targets!r}."
-        raise TypeError(msg)
+        raise TypeError(_NO_TARGET.format(targets))
     if all(target.is_leaf for target in targets):
         return _watch_leaves(losses, targets)
     return Watched(targets)

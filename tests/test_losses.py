@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from equipoise.losses import loss_names, per_loss, read_losses
+
+
+def live(value: float) -> torch.Tensor:
+    return torch.tensor(value, requires_grad=True) * 1
+
+
+def test_a_count_names_the_losses_by_position() -> None:
+    assert loss_names(3) == ("0", "1", "2")
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "says"),
+    [
+        (["a", "a"], ValueError, "'a' comes twice"),
+        ([], ValueError, "at least one loss"),
+        (0, ValueError, "at least one loss"),
+        ("a", TypeError, r"\['a'\]"),
+        ([1, 2], TypeError, "Write '1'"),
+        (2.5, TypeError, "count or names"),
+        (True, TypeError, "count or names"),
+    ],
+)
+def test_names_that_cannot_be_are_refused_with_what_to_write(given, error, says) -> None:
+    with pytest.raises(error, match=says):
+        loss_names(given)
+
+
+def test_a_mapping_is_read_by_name_whatever_its_order() -> None:
+    a, b = live(1.0), live(2.0)
+    terms = read_losses({"b": b, "a": a}, ("a", "b"))
+    assert terms.tensors[0] is a
+    assert terms.tensors[1] is b
+    assert terms.complete
+
+
+@pytest.mark.parametrize("absent", [{"a": None}, {}])
+def test_a_name_left_out_or_none_is_absent(absent) -> None:
+    terms = read_losses({**absent, "b": live(2.0)}, ("a", "b"))
+    assert terms.present == (1,)
+    assert terms.present_names == ("b",)
+    assert not terms.complete
+
+
+def test_a_tensor_of_losses_is_read_in_order() -> None:
+    parameter = torch.tensor([1.0, 2.0], requires_grad=True)
+    terms = read_losses(parameter * 3, ("a", "b"))
+    assert terms.values().tolist() == [3.0, 6.0]
+
+
+def test_one_element_tensors_count_as_scalars() -> None:
+    terms = read_losses([live(1.0).reshape(1, 1)], ("a",))
+    assert terms.tensors[0].shape == ()
+
+
+def test_half_precision_values_are_read_in_single_precision() -> None:
+    terms = read_losses([live(1.0).half(), live(2.0).bfloat16()], ("a", "b"))
+    assert terms.values().dtype == torch.float32
+
+
+def test_without_gradients_a_loss_needs_no_graph() -> None:
+    with torch.no_grad():
+        assert read_losses([torch.tensor(1.0)], ("a",)).present == (0,)
+
+
+@pytest.mark.parametrize(
+    ("losses", "error", "says"),
+    [
+        ({"c": live(1.0)}, ValueError, "unknown name 'c'; the known names are 'a', 'b'"),
+        ([live(1.0)], ValueError, "Got 1 losses for the 2 names 'a', 'b'"),
+        ([live(1.0), 2.0], TypeError, "Loss 'b' is a float"),
+        ([live(1.0), torch.tensor(1)], TypeError, "Loss 'b' has dtype torch.int64"),
+        ([live(1.0), live(1.0).expand(3)], ValueError, r"Loss 'b' is not a scalar: .*\(3,\).*mean"),
+        ([live(1.0), torch.tensor(1.0)], ValueError, "Loss 'b' has no graph"),
+        ({}, ValueError, "No loss is there; give at least one of 'a', 'b'"),
+        (torch.zeros(2, 2, requires_grad=True), ValueError, r"shape \[T\]; got \(2, 2\)"),
+        ("ab", TypeError, "mapping by name, a sequence"),
+        (live(1.0), ValueError, r"shape \[T\]; got \(\)"),
+        (
+            [live(1.0), torch.ones((), device="meta", requires_grad=True)],
+            ValueError,
+            "Loss 'b' is on meta, loss 'a' on cpu; move it",
+        ),
+    ],
+)
+def test_bad_losses_are_refused_by_name_with_what_to_do(losses, error, says) -> None:
+    with pytest.raises(error, match=says):
+        read_losses(losses, ("a", "b"))
+
+
+def test_the_balanced_loss_has_the_weighted_gradient() -> None:
+    parameter = torch.tensor([1.0, 2.0], dtype=torch.float64, requires_grad=True)
+    terms = read_losses(parameter**2, ("a", "b"))
+    terms.balanced(torch.tensor([0.5, 3.0], dtype=torch.float64)).backward()
+    assert parameter.grad.tolist() == [1.0, 12.0]
+
+
+def test_numbers_a_loss_come_by_name_in_order_or_once_for_all() -> None:
+    names = ("a", "b")
+    assert per_loss({"b": 2.0}, names, "x", default=1.0).tolist() == [1.0, 2.0]
+    assert per_loss([3, 4], names, "x").tolist() == [3.0, 4.0]
+    assert per_loss(5.0, names, "x").tolist() == [5.0, 5.0]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"c": 1.0}, "unknown name 'c'"),
+        ({"a": 1.0}, "`x` lacks 'b'"),
+        ([1.0], "needs 2 numbers"),
+        ([1.0, float("nan")], "of loss 'b' is nan"),
+        ([1.0, float("inf")], "of loss 'b' is inf"),
+    ],
+)
+def test_wrong_numbers_a_loss_are_refused_by_name(given, says) -> None:
+    with pytest.raises(ValueError, match=says):
+        per_loss(given, ("a", "b"), "x")
