@@ -12,9 +12,10 @@ from equipoise.solvers.scaling import Array
 Mask: TypeAlias = NDArray[np.bool_]
 
 _PATIENCE = 3
-_ROUNDS = 20
+_ROUNDS = 12
 # The second makes an exactly singular system solvable; its error is of the order of rounding.
 _SHIFTS = (0.0, 1e-14)
+_TINY = float(np.finfo(np.float64).tiny)
 
 
 def nonnegative_minimum(
@@ -43,7 +44,9 @@ def nonnegative_minimum(
     start = linear > 0 if free is None else free
     solution, unsolved = _exchange_blocks(matrix, linear, scale, start)
     for row in unsolved:
-        solution[row] = _active_set(matrix, linear[row], float(scale[row, 0]))
+        solution[row] = _active_set(
+            matrix, linear[row], float(scale[row, 0]), np.maximum(solution[row], 0.0)
+        )
     return np.maximum(solution, 0.0)
 
 
@@ -73,19 +76,19 @@ def _exchange_blocks(
 
 def _solve_free(matrix: Array, linear: Array, free: Mask) -> Array:
     """Minimise over the free entries, the others zero: `[K, T]`."""
-    systems = np.where(free[:, :, None] & free[:, None, :], matrix, np.eye(len(matrix)))
-    right = np.where(free, linear, 0.0)
+    identity = np.eye(len(matrix))
+    systems = np.where(free[:, :, None] & free[:, None, :], matrix, identity)
+    right = np.where(free, linear, 0.0)[:, :, None]
     solution: Array
     for shift in _SHIFTS:
         try:
-            shifted = systems + shift * np.eye(len(matrix)) if shift else systems
-            solution = np.linalg.solve(shifted, right[:, :, None])[:, :, 0]
+            shifted = systems + shift * identity if shift else systems
+            solution = np.linalg.solve(shifted, right)[:, :, 0]
         except np.linalg.LinAlgError:
             continue
         return solution
     inverse: Array = np.linalg.pinv(systems, hermitian=True)
-    solution = (inverse @ right[:, :, None])[:, :, 0]
-    return solution
+    return (inverse @ right)[:, :, 0]
 
 
 def _to_exchange(wrong: Mask, patience: NDArray[np.int_]) -> Mask:
@@ -98,9 +101,9 @@ def _to_exchange(wrong: Mask, patience: NDArray[np.int_]) -> Mask:
     return wrong
 
 
-def _active_set(matrix: Array, linear: Array, scale: float) -> Array:
+def _active_set(matrix: Array, linear: Array, scale: float, start: Array) -> Array:
     """One problem of `nonnegative_minimum`: free the steepest entry, walk to the new minimum."""
-    x = np.zeros(len(linear))
+    x = _walk(matrix, linear, start, start > 0)
     refused = np.zeros(len(linear), dtype=bool)
     for _ in range(3 * len(linear)):
         slope = linear - matrix @ x
@@ -108,30 +111,35 @@ def _active_set(matrix: Array, linear: Array, scale: float) -> Array:
         steepest = int(slope.argmax())
         if slope[steepest] <= 1e-13 * scale + 1e-15 * x.max():
             break
-        moved = _walk(matrix, linear, x, steepest)
+        free = x > 0
+        free[steepest] = True
+        moved = _walk(matrix, linear, x, free)
         # An entry that cannot grow was chosen by rounding, and has to wait for another to move.
-        refused = refused & (moved is x)
-        if moved is x:
-            refused[steepest] = True
+        refused = refused & (moved[steepest] <= 0)
+        refused[steepest] = moved[steepest] <= 0
         x = moved
     return x
 
 
-def _walk(matrix: Array, linear: Array, x: Array, entering: int) -> Array:
-    """Minimise over the positive entries and the entering one, dropping those that reach zero."""
-    free = x > 0
-    free[entering] = True
-    start = x
+def _walk(matrix: Array, linear: Array, x: Array, free: Mask) -> Array:
+    """Minimise over the free entries from a nonnegative `x`, dropping those that reach zero."""
     while free.any():
-        target: Array = _solve_free(matrix, linear[None], free[None])[0]
-        if x is start and target[entering] <= 0:
-            return start
+        target = _minimum_over(matrix, linear, free)
         blocking = free & (target <= 0)
         if not blocking.any():
             return target
-        shares = x[blocking] / (x[blocking] - target[blocking])
+        shares = x[blocking] / (x[blocking] - np.minimum(target[blocking], 0.0) + _TINY)
         x = x + shares.min() * (target - x)
-        free &= ~blocking | (x > 1e-15 * x.max())
+        free = free & ~(blocking & (x <= 1e-15 * x.max()))
         free[np.flatnonzero(blocking)[shares.argmin()]] = False
         x = np.where(free, x, 0.0)
     return x
+
+
+def _minimum_over(matrix: Array, linear: Array, free: Mask) -> Array:
+    """`_solve_free` for one problem, for which the smaller system is worth taking out."""
+    chosen = np.flatnonzero(free)
+    part = matrix[chosen[:, None], chosen]
+    solution = np.zeros(len(linear))
+    solution[chosen] = _solve_free(part, linear[None, chosen], free[None, chosen])[0]
+    return solution

@@ -98,7 +98,8 @@ def _balanced_weights(cosines: Array, lengths: Array, power: float) -> Array:
     for _ in range(_MAX_NEWTON_STEPS):
         relative = _newton_step(cosines, coefficients, power, beta)
         if (beta > unbounded).any():
-            return beta / beta.mean()
+            proportion: Array = beta / beta.mean()
+            return proportion
         if relative is None:
             break
         shrinkage = -float(relative.min())
