@@ -8,7 +8,7 @@ import numpy as np
 
 from equipoise.solvers.scaling import Array, is_finite, unit_diagonal
 
-_MAX_NEWTON_STEPS = 300
+_MAX_NEWTON_STEPS = 100
 # Relative change after which the next step, converging quadratically, would be below rounding.
 _CONVERGED = 1e-9
 # No entry loses more than this share in one step, lest rounding take it to zero.
@@ -58,7 +58,8 @@ def alpha_fairness(gramian: Array, alpha: float) -> Array:
 
     Args:
         gramian: `G`, `[T, T]`.
-        alpha: fairness, greater than 0; accurate from 0.1 on.
+        alpha: fairness, greater than 0; accurate from 0.1 to 10. Beyond, or where gradients conflict
+            whose lengths are four or more decades apart, rounding limits the weights.
 
     Returns:
         `w`, `[T]`, with the exceptions of `nash_bargaining`: NaN, zero gradients, and gradients
