@@ -30,7 +30,7 @@ def equal_projection(gramian: Array) -> Array:
         array([0.75, 0.25])
 
     Source: Liu, Li, Kuang, Xue, Chen, Yang, Liao and Zhang, 2021, "Towards Impartial Multi-task
-    Learning", ICLR, equation 6.
+    Learning", ICLR, closed form of IMTL-G.
     Differs from the authors' formula: theirs, with the inverse of $D U^\top$, is the same where it
     exists, and is NaN for a zero gradient.
     """

@@ -58,8 +58,8 @@ def alpha_fairness(gramian: Array, alpha: float) -> Array:
 
     Args:
         gramian: `G`, `[T, T]`.
-        alpha: fairness, greater than 0; accurate from 0.1 to 10. Beyond, or where gradients conflict
-            whose lengths are four or more decades apart, rounding limits the weights.
+        alpha: fairness, greater than 0; accurate from 0.1 to 10. Beyond, or where gradients
+            conflict whose lengths are four or more decades apart, rounding limits the weights.
 
     Returns:
         `w`, `[T]`, with the exceptions of `nash_bargaining`: NaN, zero gradients, and gradients
