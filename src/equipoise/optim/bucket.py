@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from equipoise.optim.hyperparameters import Group
-from equipoise.optim.norms import UNMEASURED
+from equipoise.optim.norms import UNMEASURED, tensor_norms
 
 PACKED = 1 << 16
 """Parameters below this number of elements are packed, into buckets of at most this many."""
@@ -104,7 +104,7 @@ class Bucket:
         lead = whole.shape[:-1]
         parts = torch.split(whole, self._sizes, dim=-1)
         return [
-            part.view(*lead, *real.shape) for part, real in zip(parts, self._reals, strict=True)
+            part.view((*lead, *real.shape)) for part, real in zip(parts, self._reals, strict=True)
         ]
 
     def _adopt(self, states: Sequence[ParameterState]) -> None:
@@ -128,17 +128,21 @@ class Bucket:
         Returns:
             In the bucket's layout; ``None`` where all are.
         """
-        if all(tensor is None for tensor in tensors):
+        present = [tensor for tensor in tensors if tensor is not None]
+        if not present:
             return None
         if not self.packed:
-            return None if tensors[0] is None else as_real(tensors[0])
+            return as_real(present[0])
+        if len(present) == len(tensors):
+            flat: Tensor = torch._C._nn.flatten_dense_tensors(present)
+            return flat
         zero = self._reals[0].new_zeros(1)
-        return torch.cat(
-            [
-                zero.expand(size) if tensor is None else as_real(tensor).reshape(-1)
-                for tensor, size in zip(tensors, self._sizes, strict=True)
-            ]
-        )
+        parts = zip(tensors, self._sizes, strict=True)
+        return torch.cat([zero.expand(n) if t is None else t.reshape(-1) for t, n in parts])
+
+    def measure(self, gradients: Sequence[Tensor | None]) -> Tensor:
+        """The L2 norm of each gradient, ``[k]``; 0 where there is none."""
+        return tensor_norms(gradients, like=self.norms)
 
     def balanced(
         self, gradients: Sequence[Tensor | None], scale: Tensor, keep: Tensor | None
@@ -222,6 +226,11 @@ class Bucket:
             return gradient + parameters * rate
         return gradient.add(parameters, alpha=rate)
 
+    def _penalty(self, losses: int | Tensor) -> float | Tensor:
+        """Coupled weight decay enters once for each loss."""
+        count = losses.to(self.norms) if isinstance(losses, Tensor) else losses
+        return count * self.group["weight_decay"]
+
     def step(self, losses: int | Tensor, keep: Tensor | None) -> None:
         """``m = beta1 m + (1 - beta1) sum_i b_i``, then the update of the parameters.
 
@@ -234,7 +243,7 @@ class Bucket:
         if group["weight_decay"] and group["decoupled_weight_decay"]:
             self._shrink(keep)
         elif group["weight_decay"]:
-            gradient = self._decayed(gradient, group["weight_decay"] * losses)
+            gradient = self._decayed(gradient, self._penalty(losses))
         elif group["maximize"]:
             gradient = -gradient
         rate = 1 - group["betas"][0]
@@ -281,8 +290,11 @@ class Bucket:
 
     def _descend_if(self, keep: Tensor) -> None:
         """The same without reading the counter; where ``keep`` is false nothing moves."""
-        (beta1, beta2, _), count = self.group["betas"], self.step_count.to(self.norms.dtype)
-        size = keep.to(count.device) * self.group["lr"] / (1 - beta1**count)
+        (beta1, beta2, _), count = (
+            self.group["betas"],
+            self.step_count.to(self.norms.dtype).clamp_min(1),
+        )
+        size = keep.to(count) * self.group["lr"] / (1 - beta1**count)
         denominator = self._largest_second_moment().sqrt_().div_((1 - beta2**count).sqrt())
         # Divided by a size of zero the denominator is infinite, and the update zero.
         self._move(denominator.add_(self.group["eps"]).div_(-size), 1.0)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from equipoise.optim.bucket import Bucket
-from equipoise.optim.norms import Balance, tensor_norms, unit_norms
+from equipoise.optim.norms import Balance, unit_norms
 
 
 class Fold:
@@ -62,8 +62,8 @@ class Fold:
             on the device.
         """
         parts = [[gradients[place] for place in places] for places in self._places]
-        flat = [gradient for part in parts for gradient in part]
-        measured = tensor_norms(flat, like=self._balance.norms)
+        each = [bucket.measure(part) for bucket, part in zip(self.buckets, parts, strict=True)]
+        measured = torch.cat([norms.to(self._balance.norms) for norms in each])
         if self._unscale is not None:
             measured = measured * self._unscale.to(measured)
         measured = unit_norms(measured, self._units)

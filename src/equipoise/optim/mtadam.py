@@ -23,9 +23,9 @@ from equipoise.optim.hyperparameters import (
     rank_of_each,
 )
 from equipoise.optim.layout import Layout
+from equipoise.optim.passes import Gradients, inverse_scale, passes, scaled, with_gradient
 from equipoise.sharing import parameters as leaves_of
 
-Gradients: TypeAlias = "list[Tensor | None]"
 Parameters: TypeAlias = "Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]"
 
 
@@ -230,13 +230,18 @@ class MTAdam(Optimizer):
         if scaler is None and finite is False:
             self._skip(parameters)
             return
-        passes = self._passes(terms, parameters, scaler, retain_graph=retain_graph)
+
+        def compute(i: int, loss: Tensor) -> Gradients:
+            retain = retain_graph or i != terms.present[-1]
+            return self._gradients(scaled(scaler, loss), parameters, retain_graph=retain)
+
+        found = passes(terms, self._accumulated, compute)
         if self._accumulating:
-            self._accumulated.update(passes)
+            self._accumulated.update(found)
             return
         keep = finite if scaler is None and isinstance(finite, Tensor) else None
-        unscale = None if scaler is None else _scale_of(scaler, terms.tensors[0]).reciprocal()
-        self._take(terms, parameters, passes, keep, unscale)
+        unscale = None if scaler is None else inverse_scale(scaler, terms.tensors[0])
+        self._take(terms, parameters, found, keep, unscale)
 
     @contextmanager
     def accumulate(self) -> Iterator[None]:
@@ -325,6 +330,8 @@ class MTAdam(Optimizer):
                 # Torch casts what it loads to the parameter's dtype; norms keep their own.
                 norms = state_dict["state"][key]["norms"]
                 self.state[parameter]["norms"] = norms.to(parameter.device)
+        # What was loaded may still belong to another optimizer; buckets copy it.
+        self._buckets({parameter for parameter in own if parameter in self.state})
 
     def __getstate__(self) -> dict[str, Any]:
         kept = ("granularity", "nonfinite", "ranks", "packed", "on_device", "skipped", "rested")
@@ -370,28 +377,6 @@ class MTAdam(Optimizer):
         self._clear()
         self._skipping = True
 
-    def _passes(
-        self,
-        terms: Terms,
-        parameters: list[Tensor],
-        scaler: GradScaler | None,
-        *,
-        retain_graph: bool,
-    ) -> Iterator[tuple[int, Gradients]]:
-        """The gradients of one loss after the other, each with what was accumulated of it."""
-        live = dict(zip(terms.present, terms.tensors, strict=True))
-        for i in sorted({*live, *self._accumulated}):
-            gradients = self._accumulated.pop(i, None)
-            if i in live:
-                loss = live[i] if scaler is None else scaler.scale(live[i])
-                retain = retain_graph or i != terms.present[-1]
-                found = self._gradients(loss, parameters, retain_graph=retain)
-                gradients = found if gradients is None else _sums(gradients, found)
-                del found
-            if gradients is not None:
-                yield i, gradients
-            del gradients  # Only one is alive at a time.
-
     def _gradients(
         self, loss: Tensor, parameters: list[Tensor], *, retain_graph: bool
     ) -> Gradients:
@@ -407,16 +392,17 @@ class MTAdam(Optimizer):
         self,
         terms: Terms,
         parameters: list[Tensor],
-        passes: Iterator[tuple[int, Gradients]],
+        found: Iterator[tuple[int, Gradients]],
         keep: Tensor | None,
         unscale: Tensor | None,
     ) -> None:
         """Folds the losses in one after the other and writes ``.grad``."""
         ranks = rank_of_each(self._ranks, terms.names)
+        single = len({*terms.present, *self._accumulated}) == 1
         fold, expected = None, 0
-        for i, gradients in passes:
+        for i, gradients in found:
             if fold is None:
-                buckets = self._buckets(self._reached(terms, parameters, gradients))
+                buckets = self._buckets(self._reached(terms, parameters, gradients, single=single))
                 units = self._layout.units(self.param_groups, buckets)
                 fold = Fold(buckets, parameters, units=units, keep=keep, unscale=unscale)
             for absent in range(expected, i):
@@ -427,20 +413,22 @@ class MTAdam(Optimizer):
         if fold is not None:
             self._publish(fold, parameters, keep)
 
-    def _reached(self, terms: Terms, parameters: list[Tensor], first: Gradients) -> set[Tensor]:
+    def _reached(
+        self, terms: Terms, parameters: list[Tensor], first: Gradients, *, single: bool
+    ) -> set[Tensor]:
         """The parameters that some loss of the step reaches, known from the first gradients on."""
-        reached = _with_gradient(parameters, first)
-        if len(reached) < len(parameters):
+        reached = with_gradient(parameters, first)
+        if len(reached) < len(parameters) and not single:
             for gradients in self._accumulated.values():
-                reached |= _with_gradient(parameters, gradients)
-            if len(terms.tensors) > 1:
-                reached.update(leaves_of(terms.tensors).everything)
-        return reached.intersection(parameters)
-
-    def _buckets(self, active: set[Tensor]) -> list[Bucket]:
+                reached |= with_gradient(parameters, gradients)
+            reached.update(leaves_of(terms.tensors).everything)
+        active = reached.intersection(parameters)
         if not active:
             msg = "No loss reaches a parameter of this optimizer; pass those of the trained model."
             raise ValueError(msg)
+        return active
+
+    def _buckets(self, active: set[Tensor]) -> list[Bucket]:
         on_device = any(map(self._decides_on_device, active))
         count = len(self.names or ())
         return self._layout.arrange(self.param_groups, active, count, on_device=on_device)
@@ -487,24 +475,6 @@ class MTAdam(Optimizer):
 def _names_from(losses: Losses) -> tuple[str, ...]:
     """The names that the first step brings; for a sequence or a tensor, numbers."""
     return loss_names(losses if isinstance(losses, Mapping) else len(losses))
-
-
-def _scale_of(scaler: GradScaler, like: Tensor) -> Tensor:
-    scale: Tensor = scaler.scale(torch.ones((), device=like.device))
-    return scale
-
-
-def _sums(gradients: Gradients, more: Gradients) -> Gradients:
-    # Not in place: autograd may have given the same memory to several parameters.
-    return [
-        one if other is None else other if one is None else one + other
-        for one, other in zip(gradients, more, strict=True)
-    ]
-
-
-def _with_gradient(parameters: list[Tensor], gradients: Gradients) -> set[Tensor]:
-    pairs = zip(parameters, gradients, strict=True)
-    return {parameter for parameter, gradient in pairs if gradient is not None}
 
 
 def _check_finite(what: str, *, fine: bool) -> None:

@@ -18,7 +18,7 @@ def tensor_norms(gradients: Sequence[Tensor | None], like: Tensor) -> Tensor:
     """The L2 norm of each gradient; 0 where the loss does not reach the parameter.
 
     Args:
-        gradients: ``n`` gradients.
+        gradients: ``n`` gradients, on one device and of one dtype.
         like: Its dtype and device are the result's.
 
     Returns:
@@ -27,10 +27,11 @@ def tensor_norms(gradients: Sequence[Tensor | None], like: Tensor) -> Tensor:
     reached = [gradient for gradient in gradients if gradient is not None]
     if not reached:
         return like.new_zeros(len(gradients))
-    norms = iter(torch._foreach_norm(reached, 2, dtype=_widened(reached[0], like)))
-    zero = like.new_zeros(())
-    each = [zero if gradient is None else next(norms) for gradient in gradients]
-    return torch.stack([norm.to(like) for norm in each])
+    norms = list(torch._foreach_norm(reached, 2, dtype=_widened(reached[0], like)))
+    if len(reached) < len(gradients):
+        measured, zero = iter(norms), like.new_zeros(())
+        norms = [zero if gradient is None else next(measured) for gradient in gradients]
+    return torch.stack(norms).to(like)
 
 
 def _widened(gradient: Tensor, like: Tensor) -> torch.dtype:

@@ -1,0 +1,69 @@
+"""The gradients of the losses, one after the other, with what micro-batches have added up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+from torch.amp import GradScaler
+
+from equipoise.losses import Terms
+
+Gradients: TypeAlias = "list[Tensor | None]"
+"""One gradient for each parameter; ``None`` where a loss does not reach it."""
+
+
+def passes(
+    terms: Terms, accumulated: dict[int, Gradients], compute: Callable[[int, Tensor], Gradients]
+) -> Iterator[tuple[int, Gradients]]:
+    """Computes the gradients of one loss when it is asked for them, and keeps none.
+
+    Args:
+        terms: The losses of this batch.
+        accumulated: Gradients of earlier micro-batches by the position of their loss; each is taken
+            out as its turn comes.
+        compute: Returns the gradients of the loss at a position.
+
+    Yields:
+        The position of a loss, ascending, and its gradients.
+    """
+    live = dict(zip(terms.present, terms.tensors, strict=True))
+    for i in sorted({*live, *accumulated}):
+        gradients = accumulated.pop(i, None)
+        if i in live:
+            found = compute(i, live[i])
+            gradients = found if gradients is None else _sums(gradients, found)
+            del found
+        if gradients is not None:
+            yield i, gradients
+        del gradients  # Only one is alive at a time.
+
+
+def _sums(gradients: Gradients, more: Gradients) -> Gradients:
+    # Not in place: autograd may have given the same memory to several parameters.
+    return [
+        one if other is None else other if one is None else one + other
+        for one, other in zip(gradients, more, strict=True)
+    ]
+
+
+def scaled(scaler: GradScaler | None, loss: Tensor) -> Tensor:
+    """The loss times the scale, if there is one."""
+    if scaler is None:
+        return loss
+    with torch.enable_grad():
+        product: Tensor = scaler.scale(loss)
+    return product
+
+
+def inverse_scale(scaler: GradScaler, like: Tensor) -> Tensor:
+    """One over the scale, a scalar on the device of ``like``."""
+    return scaled(scaler, torch.ones((), device=like.device)).reciprocal()
+
+
+def with_gradient(parameters: list[Tensor], gradients: Gradients) -> set[Tensor]:
+    """The parameters that have one."""
+    pairs = zip(parameters, gradients, strict=True)
+    return {parameter for parameter, gradient in pairs if gradient is not None}
