@@ -261,6 +261,36 @@ def test_groups_have_norms_of_their_own_and_all_takes_one_over_every_group():
         assert norms == pytest.approx(expected)
 
 
+def test_a_tensor_a_sequence_and_a_mapping_of_losses_are_the_same():
+    models = [TwoHeads(), TwoHeads(), TwoHeads()]
+    forms = [
+        dict,
+        lambda losses: list(losses.values()),
+        lambda losses: torch.stack([*losses.values()]),
+    ]
+    for model, form in zip(models, forms, strict=True):
+        optimizer = MTAdam(model.parameters())
+        for x in batches(3):
+            optimizer.backward(form(model(x)))
+            optimizer.step()
+    assert_equal_models(models[0], models[1])
+    assert_equal_models(models[0], models[2])
+
+
+@BOTH
+def test_the_layout_of_a_parameter_in_memory_changes_nothing(foreach):
+    values = torch.randn(3, 4, 2, 2, dtype=torch.float64)
+    plain = values.clone().requires_grad_()
+    strided = values.clone(memory_format=torch.channels_last).requires_grad_()
+    for weight in (plain, strided):
+        empty = torch.zeros(0, dtype=torch.float64, requires_grad=True)
+        optimizer = MTAdam([weight, empty], lr=0.1, foreach=foreach)
+        for _ in range(3):
+            optimizer.backward([weight.square().sum() + empty.sum(), 50 * weight[0].sum()])
+            optimizer.step()
+    torch.testing.assert_close(plain, strided, rtol=1e-12, atol=0)
+
+
 def test_ranks_by_name_scale_the_gradients_relative_to_the_anchor():
     weight = torch.ones(2).requires_grad_()
     optimizer = MTAdam([weight], ranks={"second": 3.0})
@@ -750,10 +780,17 @@ def test_one_gradient_is_alive_at_a_time_and_each_loss_is_passed_once():
 
 def test_on_a_device_no_step_reads_anything_back():
     # A fake tensor has no values, so whatever would wait for one raises.
-    with FakeTensorMode():
+    fake = FakeTensorMode()
+    with fake:
         model = TwoHeads()
-        named = model.named_parameters()
-        optimizer = MTAdam(named, granularity="layer", weight_decay=0.1, on_device=True)
+    optimizer = MTAdam(
+        model.named_parameters(),
+        losses=["left", "right", "both"],
+        granularity="layer",
+        weight_decay=0.1,
+        on_device=True,
+    )
+    with fake:
         for x in (torch.randn(8, 4, dtype=torch.float64) for _ in range(3)):
             optimizer.backward({**model(x), "both": sum(model(x).values())})
             optimizer.step()

@@ -149,6 +149,7 @@ class MTAdam(Optimizer):
 
     def _begin(self) -> None:
         """Forgets the step under way and where the state lies; the state itself stays."""
+        self._checked_ranks: tuple[tuple[str, ...], list[float]] | None = None
         self._layout = Layout(self.state, self._granularity, packed=self._packed)
         self._accumulating = False
         self._clear()
@@ -194,11 +195,16 @@ class MTAdam(Optimizer):
         return {name: int(self._rested.get(name, 0)) for name in self.names or ()}
 
     def _fix_names(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        rank_of_each(self._ranks, names)
+        self._rank_of_each(names)
         # Beside the hyperparameters they are saved and loaded with the state.
         for holder in (self.defaults, *self.param_groups):
             holder["losses"] = list(names)
         return names
+
+    def _rank_of_each(self, names: tuple[str, ...]) -> list[float]:
+        if self._checked_ranks is None or self._checked_ranks[0] != names:
+            self._checked_ranks = names, rank_of_each(self._ranks, names)
+        return self._checked_ranks[1]
 
     def backward(
         self, losses: Losses, *, retain_graph: bool = False, scaler: GradScaler | None = None
@@ -397,7 +403,9 @@ class MTAdam(Optimizer):
         unscale: Tensor | None,
     ) -> None:
         """Folds the losses in one after the other and writes ``.grad``."""
-        ranks = rank_of_each(self._ranks, terms.names)
+        ranks = self._rank_of_each(terms.names)
+        for parameter in parameters:  # before the new gradients need the memory
+            parameter.grad = None
         single = len({*terms.present, *self._accumulated}) == 1
         fold, expected = None, 0
         for i, gradients in found:
@@ -448,8 +456,6 @@ class MTAdam(Optimizer):
             return
         if keep is not None:
             self._skipped = self._skipped + ~keep
-        for parameter in parameters:
-            parameter.grad = None
         fold.publish()
         self._clear()
         self._fold = fold
