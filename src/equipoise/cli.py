@@ -75,7 +75,7 @@ def compare(
             "or all. Default: the problem's own choice."
         ),
     ] = None,
-    seeds: Annotated[str, typer.Option(help="How many seeds (5) or which (3,8,12).")] = "5",
+    seeds: Annotated[str, typer.Option(help="How many seeds (5) or which (3,8,12).")] = "10",
     epochs: Annotated[int | None, typer.Option(help="Default: the problem's.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Default: the problem's.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate. Default: the problem's.")] = None,

@@ -46,8 +46,8 @@ class Planned:
 class Observer(Protocol):
     """Is told how a comparison goes."""
 
-    def planned(self, to_do: Sequence[Planned], steps: int) -> None:
-        """Before the first run: what is still to do, and how many steps each run has."""
+    def planned(self, to_do: Sequence[Planned]) -> None:
+        """Before the first run: what is still to do."""
 
     def timing(self) -> None:
         """Before the steps' prices are measured."""
@@ -63,7 +63,7 @@ class Observer(Protocol):
 
 
 def check(comparison: Comparison) -> int:
-    """Takes one step with every method, so that a wrong request is met before the first run.
+    """Takes one step with every method, so that a wrong request is met before anything starts.
 
     Args:
         comparison: What is going to run.
@@ -90,17 +90,16 @@ def compare(comparison: Comparison, observer: Observer) -> None:
     """Runs what has not been run yet, seed by seed, so that a stop leaves comparable rows.
 
     Args:
-        comparison: What to run.
+        comparison: What to run; `check` tells whether it can.
         observer: Is told how it goes.
 
     Raises:
-        RequestError: If a method cannot be built, or `results.jsonl` cannot be read.
+        RequestError: If `results.jsonl` cannot be read.
     """
-    steps = check(comparison)
     results = Results(comparison.folder)
     results.repair()
     to_do = _unfinished(comparison, results.read())
-    observer.planned(to_do, steps)
+    observer.planned(to_do)
     if to_do:
         observer.timing()
         _measure_timing(comparison)

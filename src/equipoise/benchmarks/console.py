@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -25,18 +24,20 @@ class LiveBars:
 
     Args:
         comparison: What is going to run.
+        steps: How many steps each run has.
         console: Where the bars appear.
 
     Example:
         >>> from rich.console import Console
-        >>> from equipoise.benchmarks.comparison import compare
+        >>> from equipoise.benchmarks.comparison import check, compare
         >>> def show(comparison):
-        ...     with LiveBars(comparison, Console()) as bars:
+        ...     with LiveBars(comparison, check(comparison), Console()) as bars:
         ...         compare(comparison, bars)
     """
 
-    def __init__(self, comparison: Comparison, console: Console) -> None:
+    def __init__(self, comparison: Comparison, steps: int, console: Console) -> None:
         self.comparison = comparison
+        self.steps = steps
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -45,7 +46,6 @@ class LiveBars:
             console=console,
         )
         self.bars: dict[str, TaskID] = {}
-        self.steps = 0
         self.current: Planned | None = None
 
     def __enter__(self) -> Self:
@@ -60,18 +60,18 @@ class LiveBars:
     ) -> None:
         self.progress.stop()
 
-    def planned(self, to_do: Sequence[Planned], steps: int) -> None:
+    def planned(self, to_do: Sequence[Planned]) -> None:
         """Shows the bars, those of finished runs filled."""
-        self.steps = steps
         seeds = len(self.comparison.seeds)
         for method in self.comparison.methods:
             left = sum(planned.method == method for planned in to_do)
-            self.bars[method.label] = self.progress.add_task(
+            bar = self.progress.add_task(
                 self.comparison.problem.labels.get(method.label, method.label),
-                total=seeds * steps,
-                completed=(seeds - left) * steps,
+                total=seeds * self.steps,
                 state="finished before" if left == 0 else "",
             )
+            self.progress.update(bar, completed=(seeds - left) * self.steps)
+            self.bars[method.label] = bar
         done = seeds * len(self.comparison.methods) - len(to_do)
         if done:
             self.progress.console.print(f"{done} runs were finished before; {len(to_do)} to do.")
@@ -131,7 +131,7 @@ def weights_table(standings: Sequence[Standing]) -> Table:
     Returns:
         A table with a row for each method and a column for each loss.
     """
-    table = Table(title="Weights at the end, mean over the seeds", box=SIMPLE, padding=(0, 1, 0, 0))
+    table = Table(title="Weights at the end, mean over the seeds", box=None, padding=(0, 1, 0, 0))
     table.add_column("balancer")
     for name in standings[0].final_weights:
         table.add_column(name.replace("_", "\n"), justify="right", no_wrap=True)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import equipoise as eq
+from equipoise.balancer import BalancerOptions
 from equipoise.benchmarks.problem import Trial
 from equipoise.benchmarks.request import RequestError
+from equipoise.optim import MTAdam
+from equipoise.registry import balancer_class
 
 OptionValue: TypeAlias = bool | int | float | str | list[float] | None
 
@@ -96,26 +100,100 @@ def parse_methods(text: str) -> tuple[Method, ...]:
     return tuple({method.label: method for method in methods}.values())
 
 
+def method_class(name: str) -> type[eq.Balancer | MTAdam]:
+    """The class behind a method.
+
+    Args:
+        name: As `method_names` lists it.
+
+    Returns:
+        The class; ``right`` is `equipoise.Fixed`.
+    """
+    if name in MULTI_TERM_OPTIMIZERS:
+        return MTAdam
+    return balancer_class(FIXED if name == RIGHT else name)
+
+
+def summary(name: str) -> str:
+    """One line that says what a method does.
+
+    Args:
+        name: As `method_names` lists it.
+
+    Returns:
+        The first line of its class's documentation.
+
+    Example:
+        >>> summary("right")
+        "The problem's own right weights, held fixed: a reference, where they are known."
+    """
+    if name == RIGHT:
+        return "The problem's own right weights, held fixed: a reference, where they are known."
+    return (inspect.getdoc(method_class(name)) or "").partition("\n")[0]
+
+
+def option_names(name: str) -> tuple[str, ...]:
+    """The options of a method.
+
+    Args:
+        name: As `method_names` lists it.
+
+    Returns:
+        The keywords of its class, less what every run sets itself.
+
+    Example:
+        >>> "alpha" in option_names("gradnorm"), "every" in option_names("gradnorm")
+        (True, True)
+    """
+    parameters = _parameters(name)
+    keywords = [known.name for known in parameters if known.kind is not known.VAR_KEYWORD]
+    if len(keywords) < len(parameters):
+        keywords += BalancerOptions.__annotations__
+    return tuple(keywords)
+
+
+def _parameters(name: str) -> list[inspect.Parameter]:
+    set_by_every_run = {"losses", "params"} | ({"weights"} if name == RIGHT else set())
+    known = inspect.signature(method_class(name)).parameters.values()
+    return [parameter for parameter in known if parameter.name not in set_by_every_run]
+
+
 def _parse_method(text: str) -> Method:
     written, *options = text.split(":")
     name = written.strip().lower().replace("-", "").replace("_", "")
-    known = method_names()
-    if name not in known:
-        raise RequestError(f"Unknown balancer {written!r}; {_suggestion(name, known)}")
-    return Method(name, dict(_parse_option(name, option) for option in options))
+    if name not in method_names():
+        nearest = _nearest(name, method_names())
+        raise RequestError(f"Unknown balancer {written!r}. {nearest}`equipoise list` shows all.")
+    method = Method(name, dict(_parse_option(name, option) for option in options))
+    _check_complete(method)
+    return method
 
 
-def _suggestion(name: str, known: Iterable[str]) -> str:
+def _check_complete(method: Method) -> None:
+    for known in _parameters(method.name):
+        optional = known.kind is known.VAR_KEYWORD or known.default is not known.empty
+        if not optional and known.name not in method.options:
+            raise RequestError(
+                f"{method.name!r} needs the option {known.name!r}; write for two losses for "
+                f"example {method.name}:{known.name}=1/0.01."
+            )
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
-    guess = f"did you mean {close[0]!r}? " if close else ""
-    return f"{guess}`equipoise list` shows all."
+    return f"Did you mean {close[0]!r}? " if close else ""
 
 
 def _parse_option(method: str, text: str) -> tuple[str, OptionValue]:
-    key, separator, value = text.partition("=")
-    if not (separator and key.strip().isidentifier() and value.strip()):
+    key, _, value = (part.strip() for part in text.partition("="))
+    if not (key and value):
         raise RequestError(f"The option {text!r} of {method!r} is written name=value.")
-    return key.strip(), _read(value.strip())
+    known = option_names(method)
+    if key not in known:
+        raise RequestError(
+            f"{method!r} has no option {key!r}. {_nearest(key, known)}It takes {', '.join(known)}."
+        )
+    return key, _read(value)
 
 
 def _read(text: str) -> OptionValue:

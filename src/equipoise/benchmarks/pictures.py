@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
@@ -150,7 +151,14 @@ def weights_picture(standings: Sequence[Standing]) -> go.Figure:
         The figure. Shares make methods comparable whose weights are of different scale; Adam does
         not feel a common scale.
     """
-    return _panels(standings, lambda run: weight_shares(run.trajectory.weights), "share of weights")
+    figure = _panels(
+        standings, lambda run: weight_shares(run.trajectory.weights), "share of weights"
+    )
+    drawn = np.concatenate([trace.y for trace in figure.data])
+    # A method that all but switches a loss off for a step would squeeze everything else.
+    low = np.nanpercentile(drawn, 10) / 3 if np.isfinite(drawn).any() else 1e-3
+    figure.update_yaxes(range=[float(np.log10(low)), 0.1])
+    return figure
 
 
 def weight_shares(weights: Trajectories) -> dict[str, list[Number]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -118,10 +119,10 @@ def load_problem(reference: str) -> Problem:
             f"The problem's module {module_name!r} cannot be imported: {error}."
         ) from error
     function = getattr(module, function_name, None)
-    if not callable(function):
+    if not callable(function) or not _takes_nothing(function):
         raise RequestError(
-            f"{module_name!r} has no function {function_name!r}; write module:function, where the "
-            "function returns an equipoise.benchmarks.Problem."
+            f"{module_name!r} has no function {function_name!r} without arguments; write "
+            "module:function, where the function returns an equipoise.benchmarks.Problem."
         )
     problem = function()
     if not isinstance(problem, Problem):
@@ -129,3 +130,11 @@ def load_problem(reference: str) -> Problem:
             f"{reference} returned {type(problem).__name__}, not an equipoise.benchmarks.Problem."
         )
     return problem
+
+
+def _takes_nothing(function: Callable[..., object]) -> bool:
+    try:
+        inspect.signature(function).bind()
+    except (TypeError, ValueError):
+        return False
+    return True

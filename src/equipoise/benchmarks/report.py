@@ -80,7 +80,9 @@ def render(rows: Sequence[Standing]) -> str:
         HTML with the pictures, plotly.js and the styles in it.
     """
     first = rows[0].runs[0]
-    template = files("equipoise.benchmarks").joinpath("report.html").read_text(encoding="utf-8")
+    template = (
+        files("equipoise.benchmarks").joinpath("report_template.html").read_text(encoding="utf-8")
+    )
     return Template(template).substitute(
         title=escape(f"{first.problem.name}: comparison of loss balancers"),
         plotly=get_plotlyjs(),
@@ -113,16 +115,16 @@ def headline(rows: Sequence[Standing]) -> str:
     found = {row.balancer: row for row in rows}
     methods = [row for row in rows if row.balancer not in (PLAIN_SUM, RIGHT)]
     if not methods:
-        return f"{problem.name}: {rows[0].title} reaches a {problem.metric} of {rows[0].metric}."
+        return f"{problem.name}: {rows[0].title} reaches {problem.metric} {rows[0].metric}."
     best, plain, right = methods[0], found.get(PLAIN_SUM), found.get(RIGHT)
-    sentence = f"{best.title} reaches a {problem.metric} of {best.metric.mean:.3f}"
+    sentence = f"{best.title} reaches {problem.metric} {best.metric.mean:.3f}"
     if plain:
-        sentence += f", the plain sum of the losses {plain.metric.mean:.3f}"
+        sentence += f"; the plain sum of the losses reaches {plain.metric.mean:.3f}"
     if right:
-        sentence += f"; with the right weights, known beforehand, it is {right.metric.mean:.3f}"
+        sentence += f", the right weights, known beforehand, {right.metric.mean:.3f}"
     if plain and _before(plain, best, rows):
         return f"No balancer beats the plain sum here: {sentence}."
-    return f"{sentence[0].upper()}{sentence[1:]}."
+    return f"{sentence}."
 
 
 def _before(first: Standing, second: Standing, rows: Sequence[Standing]) -> bool:

@@ -136,7 +136,7 @@ class _Recorder:
             self.trajectory.steps.append(step)
             for name in self.losses:
                 loss = losses.get(name)
-                value, weight = (None, None) if loss is None else (float(loss), weights[name])
+                value, weight = (None, None) if loss is None else (loss.item(), weights[name])
                 self.trajectory.losses[name].append(_finite(value))
                 self.trajectory.weights[name].append(_finite(weight))
         if self._is_due(step, _METRIC_POINTS):

@@ -41,5 +41,5 @@ def find_problem(name: str) -> Problem:
     if name in PROBLEMS:
         return PROBLEMS[name]()
     close = difflib.get_close_matches(name, PROBLEMS, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(PROBLEMS)}."
-    raise RequestError(f"Unknown problem {name!r}; {hint} Your own is given as module:function.")
+    hint = f"Did you mean {close[0]!r}?" if close else f"There are {', '.join(PROBLEMS)}."
+    raise RequestError(f"Unknown problem {name!r}. {hint} Your own is given as module:function.")

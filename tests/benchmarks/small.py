@@ -1,0 +1,57 @@
+"""Problems that train in milliseconds, given to the command line as a user gives their own."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch import nn
+
+from equipoise.benchmarks import Problem, Trial
+
+
+def problem(name: str = "small", seconds_per_step: float = 0.0) -> Problem:
+    def start(seed: int) -> Trial:
+        generator = torch.Generator().manual_seed(seed)
+        x = torch.randn(24, 3, generator=generator)
+        model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+
+        def compute_losses(x):
+            time.sleep(seconds_per_step)
+            errors = (model(x) - x[:, :2]).square().mean(dim=0)
+            return {"near": errors[0], "far": 100 * errors[1]}
+
+        def evaluate() -> float:
+            with torch.no_grad():
+                return float((model(x) - x[:, :2]).square().mean())
+
+        return Trial(
+            model=model,
+            data=(x,),
+            compute_losses=compute_losses,
+            evaluate=evaluate,
+            right_weights={"near": 1.0, "far": 0.01},
+        )
+
+    return Problem(
+        name=name,
+        description="Two lines & one <plane>.",
+        losses=("near", "far"),
+        metric="error",
+        higher_is_better=False,
+        start=start,
+        epochs=2,
+        batch_size=8,
+        lr=1e-2,
+        balancers=("equal", "right", "mtadam"),
+        labels={"equal": "plain sum"},
+    )
+
+
+def slow_problem() -> Problem:
+    """Slow enough that a test can stop it between two runs."""
+    return problem("slow", seconds_per_step=0.01)
+
+
+def not_a_problem() -> str:
+    return "this is none"

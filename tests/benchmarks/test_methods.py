@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import pytest
+
+import equipoise as eq
+from equipoise.benchmarks.methods import (
+    Method,
+    method_names,
+    methods_for,
+    option_names,
+    parse_methods,
+    summary,
+)
+from equipoise.benchmarks.problems import find_problem
+from equipoise.benchmarks.request import RequestError
+
+
+def test_every_balancer_of_the_library_can_be_compared():
+    assert {*eq.list_balancers(), "mtadam", "right"} == set(method_names())
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_every_method_has_a_summary_of_one_line(name):
+    assert summary(name).endswith(".")
+    assert "\n" not in summary(name)
+
+
+def test_options_are_read_as_what_they_look_like():
+    (method,) = parse_methods("mtadam:lr=0.1:amsgrad=true:ranks=1/2:foreach=none:granularity=layer")
+    assert method.options == {
+        "lr": 0.1,
+        "amsgrad": True,
+        "ranks": [1.0, 2.0],
+        "foreach": None,
+        "granularity": "layer",
+    }
+
+
+def test_label_does_not_depend_on_the_order_of_options_and_reads_back():
+    (one,) = parse_methods("gradnorm:alpha=0.12:every=3")
+    (other,) = parse_methods("grad_norm:every=3:alpha=0.12")
+    assert one.label == other.label
+    assert parse_methods(one.label) == (one,)
+
+
+def test_a_method_given_twice_is_one_row():
+    assert parse_methods("equal,equal") == (Method("equal"),)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("gradnrom", "Did you mean 'gradnorm'"),
+        ("zzz", "`equipoise list` shows all"),
+        ("gradnorm:alhpa=1", "Did you mean 'alpha'"),
+        ("gradnorm:alpha", "name=value"),
+        ("gradnorm:alpha=", "name=value"),
+        ("fixed", "fixed:weights="),
+        ("right:weights=1/2", "no option 'weights'"),
+        (",", "names no method"),
+    ],
+)
+def test_a_wrong_method_is_refused_with_what_to_write(text, message):
+    with pytest.raises(RequestError, match=message):
+        parse_methods(text)
+
+
+def test_all_leaves_out_what_a_problem_cannot_feed():
+    digits = {method.name for method in methods_for(find_problem("digits").start(0))}
+    toy = {method.name for method in methods_for(find_problem("toy_regression").start(0))}
+    assert digits == {*method_names()} - {"fixed"}
+    assert toy == {*method_names()} - {"fixed", "dynamictaskprioritization"}
+
+
+def test_options_include_those_that_every_balancer_takes():
+    assert {"every", "priorities", "beta"} <= set(option_names("softadapt"))

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from equipoise.cli import app, main
+
+ROOT = Path(__file__).parents[1]
+SMALL = "tests.benchmarks.small:problem"
+SLOW = "tests.benchmarks.small:slow_problem"
+METHODS = "equal,mtadam"
+
+
+def lines(folder: Path) -> list[str]:
+    path = folder / "results.jsonl"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def keys(folder: Path) -> list[tuple[str, int]]:
+    return [(run["balancer"], run["seed"]) for run in map(json.loads, lines(folder))]
+
+
+def start_slow_comparison(folder: Path) -> subprocess.Popen:
+    program = "import sys; from equipoise.cli import main; sys.exit(main())"
+    request = ["compare", SLOW, "--balancers", METHODS, "--seeds", "20", "--out", str(folder)]
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "src")])
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *request],
+        cwd=folder.parent,
+        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def stop_after_some_runs(process: subprocess.Popen, folder: Path, with_signal: int):
+    while len(lines(folder)) < 3:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(with_signal)
+    out, err = process.communicate(timeout=60)
+    return process.returncode, out, err
+
+
+def test_compare_trains_prints_a_table_and_leaves_results_and_a_report(tmp_path):
+    request = ["compare", SMALL, "--balancers", METHODS, "--seeds", "2", "--out", str(tmp_path)]
+    result = CliRunner().invoke(app, request, env={"COLUMNS": "120"})
+    assert result.exit_code == 0, result.output
+    assert keys(tmp_path) == [("equal", 0), ("mtadam", 0), ("equal", 1), ("mtadam", 1)]
+    assert "mean ± 95 %" in result.output
+    assert "Weights at the end" in result.output
+    assert str(tmp_path / "report.html") in result.output.replace("\n", "")
+    assert (tmp_path / "report.html").stat().st_size > 1_000_000
+
+
+def test_compare_digits_in_short(tmp_path):
+    short = ["--balancers", METHODS, "--seeds", "1", "--epochs", "1", "--out", str(tmp_path)]
+    result = CliRunner().invoke(app, ["compare", "digits", *short])
+    assert result.exit_code == 0, result.output
+    assert keys(tmp_path) == [("equal", 0), ("mtadam", 0)]
+
+
+def test_options_reach_the_runs(tmp_path):
+    options = ["--epochs", "1", "--batch-size", "4", "--lr", "0.5", "--seeds", "7,"]
+    request = ["compare", SMALL, "--balancers", "gradnorm:alpha=0.12", *options]
+    assert main([*request, "--out", str(tmp_path)]) == 0
+    (run,) = map(json.loads, lines(tmp_path))
+    assert run["options"] == {"epochs": 1, "batch_size": 4, "lr": 0.5}
+    assert (run["balancer"], run["seed"]) == ("gradnorm:alpha=0.12", 7)
+    assert len(run["trajectory"]["steps"]) == 6
+
+
+def test_all_compares_every_method_that_the_problem_can_feed(tmp_path):
+    request = ["compare", SMALL, "--balancers", "all", "--seeds", "1", "--epochs", "1"]
+    assert main([*request, "--out", str(tmp_path)]) == 0
+    assert {"equal", "right", "mtadam", "gradnorm"} <= {name for name, _ in keys(tmp_path)}
+
+
+def test_report_rebuilds_the_page(tmp_path):
+    request = ["compare", SMALL, "--balancers", METHODS, "--seeds", "1", "--out", str(tmp_path)]
+    assert main(request) == 0
+    page = tmp_path / "report.html"
+    before = page.read_bytes()
+    page.unlink()
+    assert CliRunner().invoke(app, ["report", str(tmp_path)]).exit_code == 0
+    assert page.read_bytes() == before
+
+
+def test_list_shows_methods_and_problems():
+    result = CliRunner().invoke(app, ["list"])
+    assert result.exit_code == 0
+    for name in ("mtadam", "gradnorm", "softadapt", "right", "digits", "toy_regression"):
+        assert f"  {name} " in result.output
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ("compare digitz", "Did you mean 'digits'?"),
+        ("compare no.such.module:problem", "cannot be imported"),
+        ("compare --balancers mtadm", "Did you mean 'mtadam'?"),
+        ("compare --balancers gradnorm:alhpa=1", "Did you mean 'alpha'?"),
+        ("compare --balancers gradnorm:alpha=x", "gradnorm:alpha=x"),
+        ("compare --balancers fixed", "fixed:weights="),
+        ("compare --seeds none", "--seeds"),
+        ("compare --epochs 0", "--epochs"),
+        ("compare --epochs many", "--epochs"),
+        ("compare --threads 0", "--threads"),
+        ("compare --lr -1", "--lr"),
+        ("compare --no-such-option 1", "--no-such-option"),
+        ("compare --out results.jsonl/x", "--out results.jsonl/x"),
+        ("report nowhere", "no finished run"),
+        ("report", "folder"),
+        ("frobnicate", "frobnicate"),
+    ],
+)
+def test_a_wrong_request_gets_one_line_and_exit_code_2(
+    request_, message, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results.jsonl").write_text("")
+    assert main(request_.split()) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert len(captured.err.splitlines()) == 1
+    assert message.lower() in captured.err.lower()
+    assert [path.name for path in tmp_path.iterdir()] == ["results.jsonl"]
+
+
+def test_without_arguments_it_says_what_it_can_do(capsys):
+    assert main([]) == 0
+    assert "compare" in capsys.readouterr().out
+
+
+def test_a_killed_comparison_loses_no_finished_run_and_continues(tmp_path):
+    folder = tmp_path / "out"
+    code, _, _ = stop_after_some_runs(start_slow_comparison(folder), folder, signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    finished = (folder / "results.jsonl").read_bytes()
+    finished = finished[: finished.rfind(b"\n") + 1]
+    # A tear, as a machine that lost its power leaves it.
+    with (folder / "results.jsonl").open("ab") as file:
+        file.write(finished.splitlines()[0][:100])
+
+    runs = len(finished.splitlines())
+    seeds = str(runs // 2 + 1)
+    request = ["compare", SLOW, "--balancers", METHODS, "--seeds", seeds, "--out", str(folder)]
+    assert main(request) == 0
+    assert (folder / "results.jsonl").read_bytes().startswith(finished)
+    expected = [(name, seed) for seed in range(int(seeds)) for name in ("equal", "mtadam")]
+    assert keys(folder) == expected
+
+
+def test_ctrl_c_leaves_a_report_of_what_is_finished(tmp_path):
+    folder = tmp_path / "out"
+    code, out, err = stop_after_some_runs(start_slow_comparison(folder), folder, signal.SIGINT)
+    assert code == 130
+    assert "Traceback" not in err
+    assert err.splitlines() == ["Stopped; the same command continues here."]
+    assert "mean ± 95 %" in out
+    assert (folder / "report.html").exists()
+    assert 3 <= len(keys(folder)) < 40
+    assert main(["report", str(folder)]) == 0
+
+
+def test_without_typer_it_says_what_to_install():
+    program = "import sys; sys.modules['typer'] = None; import equipoise.cli"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, check=False)  # fmt: skip
+    assert result.returncode != 0
+    assert result.stderr.splitlines() == [
+        'The command line needs more packages: pip install "equipoise[compare]"'
+    ]
+
+
+@pytest.mark.parametrize("package", ["plotly", "sklearn", "rich"])
+def test_without_another_extra_it_says_what_to_install(package):
+    hidden = (
+        "import importlib.util as u, sys; find = u.find_spec\n"
+        f"u.find_spec = lambda name: None if name == {package!r} else find(name)\n"
+        "from equipoise.cli import main; sys.exit(main(['compare']))"
+    )
+    result = subprocess.run([sys.executable, "-c", hidden], capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, check=False)  # fmt: skip
+    assert result.returncode == 2
+    assert 'pip install "equipoise[compare]"' in result.stderr
+    assert len(result.stderr.splitlines()) == 1
