@@ -400,6 +400,7 @@ def test_a_step_with_a_bad_loss_leaves_no_trace(bad, foreach, on_device):
             assert all(map(torch.equal, before, snapshot(spoiled, ours)))
     assert_equal_models(spoiled, clean)
     assert ours.skipped == 3
+    assert ours.rested == {"left": 0, "right": 0}
 
 
 @ANYWHERE
@@ -439,13 +440,15 @@ def test_a_finite_loss_with_a_bad_gradient_rests_as_an_absent_one(position, fore
     assert ours.skipped == 0
 
 
-def test_a_step_whose_every_gradient_is_bad_is_skipped():
+@ANYWHERE
+def test_a_step_whose_every_gradient_is_bad_is_skipped(on_device):
     weight = torch.zeros(2).requires_grad_()
-    optimizer = MTAdam([weight])
+    optimizer = MTAdam([weight], on_device=on_device)
     optimizer.backward([weight.sum().abs().sqrt()])
     optimizer.step()
     assert weight.detach().tolist() == [0.0, 0.0]
     assert optimizer.skipped == 1
+    assert weight.grad.isnan().all()
 
 
 def test_raise_names_the_loss_that_is_not_finite():
@@ -516,6 +519,13 @@ def test_a_state_saved_for_other_losses_is_refused():
     train(model, optimizer, batches(1))
     with pytest.raises(ValueError, match=r"left, right.*a, b.*losses=\['left', 'right'\]"):
         MTAdam(model.parameters(), losses=["a", "b"]).load_state_dict(optimizer.state_dict())
+
+
+def test_a_state_saved_by_another_optimizer_is_refused():
+    model = TwoHeads()
+    saved = torch.optim.Adam(model.parameters()).state_dict()
+    with pytest.raises(ValueError, match="not saved by MTAdam"):
+        MTAdam(model.parameters()).load_state_dict(saved)
 
 
 def test_a_copy_continues_on_its_own():
@@ -645,6 +655,17 @@ def test_a_parameter_whose_gradient_was_dropped_rests():
     optimizer.step()
     assert torch.equal(model.trunk.weight, before[0])
     assert not torch.equal(model.left.weight, before[2])
+
+
+def test_parameters_of_different_precision_keep_their_own():
+    parameters = [torch.ones(3, dtype=d).requires_grad_() for d in (torch.float32, torch.float64)]
+    optimizer = MTAdam(parameters)
+    loss = sum((p.double() * 0.1).sum() for p in parameters)
+    optimizer.backward([loss])
+    optimizer.step()
+    norms = [optimizer.state[p]["norms"] for p in parameters]
+    assert [norm.dtype for norm in norms] == [torch.float32, torch.float64]
+    assert norms[1].item() == pytest.approx(0.1 * 3**0.5, rel=1e-15)
 
 
 def test_zero_grad_discards_and_the_next_step_moves_nothing():
@@ -841,6 +862,18 @@ def test_other_losses_than_at_the_first_step_are_refused():
         optimizer.backward({"middle": losses["left"]})
     with pytest.raises(ValueError, match="Got 1 losses for the 2 names"):
         optimizer.backward([losses["left"]])
+
+
+def test_a_first_step_that_is_refused_fixes_no_names():
+    model = TwoHeads()
+    optimizer = MTAdam(model.parameters())
+    x = batches(1)[0]
+    with pytest.raises(ValueError, match="'wrong' is not a scalar"):
+        optimizer.backward({"wrong": model.trunk(x)})
+    with pytest.raises(ValueError, match=r"has shape \[T\]"):
+        optimizer.backward(model(x)["left"])
+    assert optimizer.names is None
+    train(model, optimizer, [x])
 
 
 def test_sparse_gradients_are_refused():

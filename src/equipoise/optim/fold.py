@@ -59,7 +59,7 @@ class Fold:
 
         Returns:
             Whether they were finite; if not, the loss rests. A boolean scalar where decisions stay
-            on the device.
+            on the device, true as well where the whole step is left out.
         """
         parts = [[gradients[place] for place in places] for places in self._places]
         each = [bucket.measure(part) for bucket, part in zip(self.buckets, parts, strict=True)]
@@ -81,12 +81,17 @@ class Fold:
             bucket.fold(loss, balanced, keep)
             bucket.add(balanced)
         self.losses = self.losses + (1 if keep is None else keep)
-        return True if keep is None else finite
+        return True if self._keep is None else finite | ~self._keep.to(finite.device)
 
     @property
     def awaits_scaler(self) -> bool:
         """Whether a ``GradScaler`` has yet to decide if the step happens."""
         return self._unscale is not None
+
+    @property
+    def happens(self) -> bool | Tensor:
+        """Whether any loss was folded in; a boolean scalar where decisions stay on the device."""
+        return self.losses > 0
 
     @property
     def _counts(self) -> list[int]:
@@ -108,10 +113,15 @@ class Fold:
         self._held.append((loss, held))
         self.losses = self.losses + 1
 
+    @property
+    def _happens_there(self) -> Tensor | None:
+        """The same for a bucket: ``None`` where the host has decided."""
+        return self.happens if isinstance(self.happens, Tensor) else None
+
     def publish(self) -> None:
         """Writes the sum of the balanced gradients to ``.grad``, NaN if no step will happen."""
         for bucket in self.buckets:
-            bucket.publish(self._keep)
+            bucket.publish(self._happens_there)
 
     def settle(self) -> None:
         """Makes the norms, and what was held for a scaler, part of the state."""
@@ -130,15 +140,14 @@ class Fold:
 
     def move(self, buckets: Sequence[Bucket]) -> None:
         """Updates the first moment and the parameters of the given buckets."""
-        keep = None if self._keep is None else torch.as_tensor(self.losses) > 0
         for bucket in buckets:
-            bucket.step(self.losses, keep)
+            bucket.step(self.losses, self._happens_there)
         for bucket in self.buckets:
             bucket.forget()
 
 
 def _balance(buckets: Sequence[Bucket]) -> Balance:
-    like = buckets[0].norms
+    like = max((bucket.norms for bucket in buckets), key=Tensor.element_size)
     norms = torch.cat([bucket.norms.to(like) for bucket in buckets], dim=1)
     rates = {bucket.group["betas"][2] for bucket in buckets}
     if len(rates) == 1:

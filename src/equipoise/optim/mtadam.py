@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
@@ -194,12 +194,11 @@ class MTAdam(Optimizer):
         """For each loss, how often its gradient was not finite; reading it synchronises."""
         return {name: int(self._rested.get(name, 0)) for name in self.names or ()}
 
-    def _fix_names(self, names: tuple[str, ...]) -> tuple[str, ...]:
+    def _fix_names(self, names: tuple[str, ...]) -> None:
         self._rank_of_each(names)
         # Beside the hyperparameters they are saved and loaded with the state.
         for holder in (self.defaults, *self.param_groups):
             holder["losses"] = list(names)
-        return names
 
     def _rank_of_each(self, names: tuple[str, ...]) -> list[float]:
         if self._checked_ranks is None or self._checked_ranks[0] != names:
@@ -230,7 +229,9 @@ class MTAdam(Optimizer):
         """
         self._refuse_second_backward()
         scaler = scaler if scaler is not None and scaler.is_enabled() else None
-        terms = read_losses(losses, self.names or self._fix_names(_names_from(losses)))
+        terms = read_losses(losses, self.names or _names_from(losses))
+        if self.names is None:
+            self._fix_names(terms.names)
         finite = self._all_finite(terms)
         parameters = self._trainable()
         if scaler is None and finite is False:
@@ -319,9 +320,12 @@ class MTAdam(Optimizer):
             state_dict: Of an optimizer with the same losses.
 
         Raises:
-            ValueError: If it was saved for other losses.
+            ValueError: If it was saved for other losses, or by another optimizer.
         """
-        saved = state_dict["param_groups"][0].get("losses")
+        if "losses" not in state_dict["param_groups"][0]:
+            msg = "The state was not saved by MTAdam, so it has no norms and no moment per loss."
+            raise ValueError(msg)
+        saved = state_dict["param_groups"][0]["losses"]
         if saved is not None and self.names not in (None, tuple(saved)):
             msg = (
                 f"The state was saved for the losses {', '.join(saved)}, but this optimizer has "
@@ -419,7 +423,7 @@ class MTAdam(Optimizer):
             expected = i + 1
             del gradients
         if fold is not None:
-            self._publish(fold, parameters, keep)
+            self._publish(fold, parameters)
 
     def _reached(
         self, terms: Terms, parameters: list[Tensor], first: Gradients, *, single: bool
@@ -450,12 +454,13 @@ class MTAdam(Optimizer):
             missing = ~finite if isinstance(finite, Tensor) else 1
             self._rested[name] = self._rested.get(name, 0) + missing
 
-    def _publish(self, fold: Fold, parameters: list[Tensor], keep: Tensor | None) -> None:
-        if isinstance(fold.losses, int) and fold.losses == 0:
+    def _publish(self, fold: Fold, parameters: list[Tensor]) -> None:
+        happens = fold.happens
+        if happens is False:
             self._skip(parameters)
             return
-        if keep is not None:
-            self._skipped = self._skipped + ~keep
+        if isinstance(happens, Tensor):
+            self._skipped = self._skipped + ~happens
         fold.publish()
         self._clear()
         self._fold = fold
@@ -473,14 +478,16 @@ class MTAdam(Optimizer):
             self._clear()
             return
         fold.settle()
-        whole = all(p in given for bucket in fold.buckets for p in bucket.parameters)
-        fold.move(fold.buckets if whole else self._buckets(given))
+        folded = {parameter for bucket in fold.buckets for parameter in bucket.parameters}
+        fold.move(fold.buckets if folded <= given else self._buckets(folded & given))
         self._clear()
 
 
 def _names_from(losses: Losses) -> tuple[str, ...]:
     """The names that the first step brings; for a sequence or a tensor, numbers."""
-    return loss_names(losses if isinstance(losses, Mapping) else len(losses))
+    if isinstance(losses, Mapping):
+        return loss_names(losses)
+    return loss_names(len(losses) if isinstance(losses, Sequence) else losses.numel())
 
 
 def _check_finite(what: str, *, fine: bool) -> None:
