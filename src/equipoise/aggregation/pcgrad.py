@@ -1,0 +1,112 @@
+"""PCGrad: each gradient is projected off those that it conflicts with (Yu et al. 2020)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import torch
+
+from equipoise.aggregation.base import Aggregation, AggregationOptions
+from equipoise.aggregation.reduction import Reduction, checked_reduction
+from equipoise.drawing import Drawing
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Unpack
+
+    from equipoise.gradients import Gradients
+    from equipoise.losses import LossNames
+
+
+class PCGrad(Aggregation):
+    r"""Projects each gradient onto the normal planes of those it conflicts with, in random order.
+
+    Starting from :math:`g_i' = g_i`, for each other ``j`` in an order drawn for ``i``
+
+    .. math:: g_i' \leftarrow g_i' - \frac{\min(g_i' \cdot g_j,\ 0)}{\|g_j\|^2 + \epsilon}\, g_j,
+        \qquad d = \sum_i g_i'
+
+    Every :math:`g_i'` is a combination of the gradients, so that the Gramian is all it takes.
+
+    Args:
+        losses: How many losses there are, or their unique names.
+        order: ``"random"`` draws a new order for each gradient (paper); ``"ascending"`` is that of
+            the losses, as in conflictfree.
+        project_on_own: Whether a gradient that was turned by more than 90 degrees is projected on
+            its own original too, as in LibMTL and nash-mtl; the paper leaves ``j = i`` out.
+        eps: Added to the squared norm; paper 0, LibMTL 1e-8.
+        reduction: ``"sum"`` of the projected gradients (paper), or their ``"mean"``.
+        generator: Where orders come from, on the CPU; ``None`` makes one, seeded by torch's own.
+        options: See `Aggregation`.
+
+    Raises:
+        ValueError: If a choice is unknown or ``eps`` is negative.
+
+    Example:
+        >>> import torch
+        >>> from equipoise import Gradients
+        >>> gradients = Gradients(torch.tensor([[1.0, 0.0], [-1.0, 1.0]]))
+        >>> PCGrad(["a", "b"]).weigh(torch.ones(2), gradients)
+        tensor([2.0000, 1.5000])
+
+    References:
+        Yu, Kumar, Gupta, Levine, Hausman, Finn 2020, arXiv 2001.06782, Algorithm 1.
+
+    Differs from the paper in nothing; a gradient of zero is never projected on.
+    """
+
+    random: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        losses: LossNames,
+        *,
+        order: Literal["random", "ascending"] = "random",
+        project_on_own: bool = False,
+        eps: float = 0.0,
+        reduction: Reduction = "sum",
+        generator: torch.Generator | None = None,
+        **options: Unpack[AggregationOptions],
+    ) -> None:
+        super().__init__(losses, **options)
+        if order not in ("random", "ascending"):
+            raise ValueError(f"`order` is {order!r}; write 'random' or 'ascending'.")
+        if not eps >= 0:
+            raise ValueError(f"`eps` is {eps}; it must not be negative.")
+        self.order = order
+        self.project_on_own = project_on_own
+        self.eps = eps
+        self.reduction = checked_reduction(reduction)
+        self.drawing = Drawing(self.names, generator)
+
+    def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
+        return self.project(gradients.gram(), self._orders(values)).to(values.dtype)
+
+    def _orders(self, values: Tensor) -> Tensor:
+        count = len(values)
+        if self.order == "ascending":
+            return torch.arange(count, device=values.device).expand(count, count)
+        keys = self.drawing.draw(lambda source: torch.rand(count, count, generator=source), values)
+        return keys.argsort(dim=1)
+
+    def project(self, gram: Tensor, orders: Tensor) -> Tensor:
+        """The weights for given orders.
+
+        Args:
+            gram: ``[T, T]`` Gramian.
+            orders: ``[T, T]``, row ``i`` the order in which gradient ``i`` visits all gradients.
+
+        Returns:
+            ``[T]``.
+        """
+        own = torch.arange(len(gram), device=gram.device)
+        squares = gram.diagonal()
+        projected = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+        for visited in orders.T:
+            product = (projected * gram[visited]).sum(dim=1)
+            conflict = (product < 0) & (squares[visited] > 0)
+            if not self.project_on_own:
+                conflict &= visited != own
+            share = torch.where(conflict, product / (squares[visited] + self.eps), 0.0)
+            projected[own, visited] -= share
+        return projected.sum(dim=0) if self.reduction == "sum" else projected.mean(dim=0)
