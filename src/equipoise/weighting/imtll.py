@@ -1,0 +1,77 @@
+"""IMTL-L: the loss half of impartial multi-task learning (Liu et al. 2021)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from equipoise.descending import Rule, WeightOptimizer
+from equipoise.losses import per_loss
+from equipoise.weighting.base import Weighting
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Unpack
+
+    from equipoise.balancer import BalancerOptions, PerLoss
+    from equipoise.losses import LossNames
+
+
+class IMTLL(Weighting):
+    r"""Learns one scale a loss, so that all scaled losses come to 1.
+
+    Descends on
+
+    .. math:: \sum_i e^{s_i} L_i - s_i, \qquad w_i = e^{s_i}
+
+    The optimum is :math:`e^{s_i} = 1 / L_i`. It is uncertainty weighting with ``s`` negated and
+    both halves doubled.
+
+    Args:
+        losses: How many losses there are, or their unique names.
+        initial: ``s_i`` before the first step, one number or one a loss; authors: 0.
+        lr: Learning rate of ``s``.
+        optimizer: What descends on ``s``: ``"adam"`` or ``"sgd"``.
+        options: See `Balancer`.
+
+    Raises:
+        ValueError: If ``lr`` is not positive or ``optimizer`` is unknown.
+
+    Example:
+        >>> balancer = IMTLL(2, optimizer="sgd", lr=0.5)
+        >>> balancer.weigh(torch.tensor([3.0, 1.0]))
+        tensor([1., 1.])
+        >>> balancer.log_weights
+        tensor([-1.,  0.])
+
+    References:
+        Liu, Li, Kuang, Xue, Chen, Yang, Liao, Zhang 2021, Towards Impartial Multi-task Learning,
+        ICLR: its half for losses, with base e.
+
+    Differs from the paper in who trains ``s``: there the model's optimizer does, here the balancer
+    itself, so that no parameter has to be registered and the state is the balancer's.
+    """
+
+    log_weights: Tensor
+
+    def __init__(
+        self,
+        losses: LossNames,
+        *,
+        initial: PerLoss | float = 0.0,
+        lr: float = 0.025,
+        optimizer: Rule = "adam",
+        **options: Unpack[BalancerOptions],
+    ) -> None:
+        super().__init__(losses, **options)
+        self.optimizer = WeightOptimizer(self, optimizer, lr)
+        start = per_loss(initial, self.names, "initial").to(torch.get_default_dtype())
+        self.state("log_weights", start)
+        self.resting.copy_(start.exp())
+
+    def _weigh(self, values: Tensor) -> Tensor:
+        weights = self.log_weights.exp()
+        gradient = weights * values - 1
+        self.log_weights = self.optimizer.descend(self, self.log_weights, gradient)
+        return weights
