@@ -1,0 +1,148 @@
+"""FAMO: fast adaptive multitask optimisation (Liu et al. 2023)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from equipoise.descending import WeightOptimizer
+from equipoise.losses import per_loss, read_losses
+from equipoise.weighting.base import Weighting
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Unpack
+
+    from equipoise.balancer import BalancerOptions, PerLoss
+    from equipoise.losses import Losses, LossNames
+
+_EPS = 1e-8
+
+
+class FAMO(Weighting):
+    r"""Learns weights with which all losses fall at the same relative rate.
+
+    With :math:`D_i = L_i - b_i + 10^{-8}` and logits :math:`\xi`,
+
+    .. math:: z = \mathrm{softmax}(\xi), \qquad w_i = \frac{z_i / D_i}{\sum_j z_j / D_j}
+
+    After the step of the model the logits descend, with Adam, along
+
+    .. math:: \nabla_i = z_i \Big(\delta_i - \sum_j z_j \delta_j\Big) + \gamma\, \xi_i, \qquad
+        \delta_i = \log D_i - \log D_i^{\mathrm{after}}
+
+    so that a loss that fell more counts less from then on. The weights sum to 1.
+
+    Args:
+        losses: How many losses there are, or their unique names.
+        lr: Learning rate of the logits; authors: 0.025.
+        gamma: :math:`\gamma`, weight decay of the logits; paper: 1e-3. The authors' ``famo.py`` has
+            1e-2, their experiments 1e-5.
+        min_losses: ``b_i``, what each loss can fall to, one number or one a loss, before
+            priorities; authors: 0.
+        after: Where the losses after the step come from. ``"observed"``: from `observe`, as in the
+            paper. ``"next_batch"``: the losses of the next step stand in for them; no further
+            forward pass, more noise.
+        options: See `Balancer`.
+
+    Raises:
+        ValueError: If ``lr`` is not positive, ``gamma`` negative, or ``after`` unknown.
+
+    Example:
+        >>> model = torch.nn.Linear(2, 2)
+        >>> losses_of = lambda: dict(zip("ab", model(torch.ones(2)).square(), strict=True))
+        >>> optimizer, balancer = torch.optim.SGD(model.parameters(), lr=0.1), FAMO(["a", "b"])
+        >>> record = balancer.backward(losses_of())
+        >>> optimizer.step()
+        >>> with torch.no_grad():
+        ...     balancer.observe(losses_of())
+
+    References:
+        Liu, Feng, Stone, Liu 2023, FAMO: Fast Adaptive Multitask Optimization, arXiv 2306.03792,
+        Algorithm 1.
+
+    Differs from the authors' code, which clips the shared gradient to norm 1, in that it leaves the
+    gradient alone; and a loss below its ``min_losses`` counts as at it, where theirs is NaN. A step
+    that was not observed teaches nothing. Ludwig's "FAMO" is another method.
+    """
+
+    logits: Tensor
+    minima: Tensor
+    log_gaps: Tensor
+
+    def __init__(
+        self,
+        losses: LossNames,
+        *,
+        lr: float = 0.025,
+        gamma: float = 1e-3,
+        min_losses: PerLoss | float = 0.0,
+        after: Literal["observed", "next_batch"] = "observed",
+        **options: Unpack[BalancerOptions],
+    ) -> None:
+        super().__init__(losses, **options)
+        if not gamma >= 0:
+            msg = f"`gamma` is {gamma}; it must be at least 0."
+            raise ValueError(msg)
+        if after not in ("observed", "next_batch"):
+            msg = f"`after` is {after!r}; write 'observed' or 'next_batch'."
+            raise ValueError(msg)
+        self.after = after
+        self.optimizer = WeightOptimizer(self, "adam", lr, weight_decay=gamma)
+        self.state("minima", per_loss(min_losses, self.names, "min_losses"))
+        self.state("logits", torch.zeros(len(self.names)))
+        self.state("log_gaps", torch.full((len(self.names),), torch.nan))
+        self._stepped = False
+
+    def observe(self, losses: Losses) -> None:
+        """Tells the losses after the model's step; call it once after ``optimizer.step()``.
+
+        A call that follows no step of the balancer changes nothing, nor does one inside `frozen`.
+
+        Args:
+            losses: The losses of the same batch, computed again, without a graph if you like.
+
+        Raises:
+            ValueError: If a name is unknown or a loss is not a scalar; see `Balancer`.
+        """
+        with torch.no_grad():
+            terms = read_losses(losses, self.names)
+        if not self._stepped or not self.learning:
+            return
+        values = self.follow(terms.values())
+        with self.among(terms.present):
+            after = values * self.priorities
+            self._guarded(after, lambda: self._learn(after), self.logits)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Besides what every balancer keeps: whether a step waits for being observed."""
+        return {**super().get_extra_state(), "stepped": self._stepped}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Takes back what `get_extra_state` gave."""
+        super().set_extra_state(state)
+        self._stepped = bool(state["stepped"])
+
+    def _weigh(self, values: Tensor) -> Tensor:
+        if self._stepped and self.after == "next_batch":
+            self._learn(values)
+        gaps = self._gaps(values)
+        self.log_gaps = gaps.log()
+        self._stepped = True
+        weights = torch.softmax(self.logits, dim=0) / gaps
+        return weights / weights.sum()
+
+    def _learn(self, after: Tensor) -> Tensor:
+        improvement = self.log_gaps - self._gaps(after).log()
+        improvement = torch.where(self.log_gaps.isnan(), 0.0, improvement)
+        shares = torch.softmax(self.logits, dim=0)
+        gradient = shares * (improvement - (shares * improvement).sum())
+        self.logits = self.optimizer.descend(self, self.logits, gradient)
+        self.log_gaps = torch.full_like(after, torch.nan)
+        self._stepped = False
+        return self.logits
+
+    def _gaps(self, values: Tensor) -> Tensor:
+        minima = (self.minima * self.priorities).to(values.dtype)
+        return (values - minima).clamp(min=0) + _EPS
