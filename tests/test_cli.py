@@ -110,7 +110,7 @@ def test_list_shows_methods_and_problems():
         ("compare --balancers mtadm", "Did you mean 'mtadam'?"),
         ("compare --balancers gradnorm:alhpa=1", "Did you mean 'alpha'?"),
         ("compare --balancers gradnorm:alpha=x", "gradnorm:alpha=x"),
-        ("compare --balancers fixed", "fixed:weights="),
+        ("compare --balancers fixed", "needs the option 'weights'"),
         ("compare --seeds none", "--seeds"),
         ("compare --epochs 0", "--epochs"),
         ("compare --epochs many", "--epochs"),

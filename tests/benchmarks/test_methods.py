@@ -55,7 +55,7 @@ def test_a_method_given_twice_is_one_row():
         ("gradnorm:alhpa=1", "Did you mean 'alpha'"),
         ("gradnorm:alpha", "name=value"),
         ("gradnorm:alpha=", "name=value"),
-        ("fixed", "fixed:weights="),
+        ("fixed", "needs the option 'weights'"),
         ("right:weights=1/2", "no option 'weights'"),
         (",", "names no method"),
     ],

@@ -67,9 +67,9 @@ def methods_for(trial: Trial) -> tuple[Method, ...]:
         trial: A start of the problem.
 
     Returns:
-        All methods, less those that need what this problem does not know.
+        All methods, less those that need what this problem does not know, or an option.
     """
-    left_out = {FIXED}  # it has no weights of its own to run with
+    left_out = {name for name in method_names() if _missing_options(Method(name))}
     if trial.right_weights is None:
         left_out.add(RIGHT)
     if trial.kpis is None:
@@ -165,18 +165,22 @@ def _parse_method(text: str) -> Method:
         nearest = _nearest(name, method_names())
         raise RequestError(f"Unknown balancer {written!r}. {nearest}`equipoise list` shows all.")
     method = Method(name, dict(_parse_option(name, option) for option in options))
-    _check_complete(method)
+    for missing in _missing_options(method):
+        raise RequestError(
+            f"{name!r} needs the option {missing!r}; write {name}:{missing}=..., "
+            "numbers for several losses as 1/0.01."
+        )
     return method
 
 
-def _check_complete(method: Method) -> None:
-    for known in _parameters(method.name):
-        optional = known.kind is known.VAR_KEYWORD or known.default is not known.empty
-        if not optional and known.name not in method.options:
-            raise RequestError(
-                f"{method.name!r} needs the option {known.name!r}; write for two losses for "
-                f"example {method.name}:{known.name}=1/0.01."
-            )
+def _missing_options(method: Method) -> list[str]:
+    return [
+        known.name
+        for known in _parameters(method.name)
+        if known.kind is not known.VAR_KEYWORD
+        and known.default is known.empty
+        and known.name not in method.options
+    ]
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

@@ -119,10 +119,10 @@ def metric_picture(standings: Sequence[Standing]) -> go.Figure:
         The figure.
     """
     drawn, figure = styles(standings), go.Figure()
-    for row in standings:
+    for rank, row in _worst_first(standings):
         curve = mean_curve(row.runs[0].metric_steps, [run.metric_curve for run in row.runs])
         figure.add_trace(_band(row, curve, drawn[row.balancer]))
-        figure.add_trace(_line(row, curve, drawn[row.balancer]))
+        figure.add_trace(_line(row, curve, drawn[row.balancer], rank))
     _lay_out(figure, height=460)
     figure.update_xaxes(title="training step", rangemode="tozero")
     figure.update_yaxes(title=_metric_title(standings[0]))
@@ -157,7 +157,8 @@ def weights_picture(standings: Sequence[Standing]) -> go.Figure:
     drawn = np.concatenate([trace.y for trace in figure.data])
     # A method that all but switches a loss off for a step would squeeze everything else.
     low = np.nanpercentile(drawn, 10) / 3 if np.isfinite(drawn).any() else 1e-3
-    figure.update_yaxes(range=[float(np.log10(low)), 0.1])
+    figure.update_yaxes(range=[float(np.log10(low)), 0.1], dtick=1, showticklabels=False)
+    figure.update_yaxes(showticklabels=True, col=1)
     return figure
 
 
@@ -196,25 +197,29 @@ def _panels(
         columns,
         subplot_titles=names,
         shared_xaxes=True,
-        shared_yaxes=True,
-        horizontal_spacing=0.02,
-        vertical_spacing=0.12 / rows,
+        horizontal_spacing=0.2 / columns,
+        vertical_spacing=0.2 / rows,
     )
-    for standing in standings:
+    for rank, standing in _worst_first(standings):
         chosen = [choose(run) for run in standing.runs]
         for index, name in enumerate(names):
             curve = mean_curve(standing.runs[0].trajectory.steps, [run[name] for run in chosen])
-            trace = _line(standing, curve, drawn[standing.balancer])
-            trace.update(showlegend=index == 0, connectgaps=True)
+            trace = _line(standing, curve, drawn[standing.balancer], rank)
+            trace.update(showlegend=index == 0, connectgaps=True, line={"width": 1.5})
             figure.add_trace(trace, row=index // columns + 1, col=index % columns + 1)
     _lay_out(figure, height=110 + _PANEL_HEIGHT * rows)
-    figure.update_yaxes(type="log", exponentformat="power", dtick=1)
+    figure.update_yaxes(type="log", tickformat=".3~g", tickfont={"size": 11})
     figure.update_xaxes(title="training step", row=rows)
     figure.update_yaxes(title=title, col=1)
     return figure
 
 
-def _line(row: Standing, curve: Curve, style: Style) -> go.Scatter:
+def _worst_first(standings: Sequence[Standing]) -> list[tuple[int, Standing]]:
+    """Ranks and rows in the order of drawing, so that the best lines lie on top."""
+    return list(enumerate(standings, start=1))[::-1]
+
+
+def _line(row: Standing, curve: Curve, style: Style, rank: int) -> go.Scatter:
     return go.Scatter(
         x=curve.steps,
         y=curve.means,
@@ -222,6 +227,7 @@ def _line(row: Standing, curve: Curve, style: Style) -> go.Scatter:
         line={"color": style.colour, "dash": style.dash, "width": 2},
         name=row.title,
         legendgroup=row.balancer,
+        legendrank=rank,
         hovertemplate=f"{row.title}, step %{{x}}: %{{y:.3g}}<extra></extra>",
     )
 

@@ -53,8 +53,8 @@ def _problem(name: str, scales: tuple[float, ...]) -> Problem:
     return Problem(
         name=name,
         description=(
-            f"{len(scales)} regression tasks that are equally hard and differ only in their scale, "
-            f"which goes from {scales[0]:g} to {scales[-1]:g}."
+            f"{len(scales)} regression tasks, equally hard, that differ only in their "
+            f"scale, which goes from {scales[0]:g} to {scales[-1]:g}."
         ),
         losses=tuple(f"task_{i}" for i in range(len(scales))),
         metric="normalised test loss",
