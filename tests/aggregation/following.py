@@ -30,13 +30,18 @@ def follow_gradient(golden: Golden, balancer: Aggregation) -> None:
         assert_matches(golden, balancer.combine(*seen(step)), step["gradient"], f"step {i}")
 
 
+def live(values: Tensor, rows: Tensor) -> tuple[list[Tensor], Tensor]:
+    """Losses with these values, and the one parameter at which these are their gradients."""
+    theta = torch.zeros(rows.shape[1], dtype=rows.dtype, requires_grad=True)
+    return [value + row @ theta for value, row in zip(values, rows, strict=True)], theta
+
+
 def follow_live(golden: Golden, balancer: Aggregation) -> None:
     """The same by `backward`, with losses whose gradients are the golden's."""
     for i, step in enumerate(golden.steps):
         values, gradients = seen(step)
-        rows = gradients.matrix()
-        theta = torch.zeros(rows.shape[1], dtype=rows.dtype, requires_grad=True)
-        balancer.backward(list((values + rows @ theta).unbind()))
+        losses, theta = live(values, gradients.matrix())
+        balancer.backward(losses)
         assert_matches(golden, theta.grad, step["gradient"], f"step {i} live")
 
 

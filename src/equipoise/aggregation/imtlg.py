@@ -1,0 +1,75 @@
+"""IMTL-G: equal projections onto every gradient (Liu et al. 2021)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import torch
+
+from equipoise.aggregation.base import Aggregation, AggregationOptions
+from equipoise.aggregation.solving import solve
+from equipoise.solvers import equal_projection
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Unpack
+
+    from equipoise.gradients import Gradients
+    from equipoise.losses import LossNames
+
+
+class IMTLG(Aggregation):
+    r"""Weighs so that the combined gradient has the same projection onto every gradient.
+
+    .. math:: d = \sum_t w_t g_t, \qquad d \cdot \frac{g_t}{\|g_t\|} = \text{const}, \qquad
+        \sum_t w_t = 1, \qquad\text{hence}\quad w \propto G^{-1} n,\quad n_t = \|g_t\|
+
+    Weights may be negative.
+
+    Args:
+        losses: How many losses there are, or their unique names.
+        zero_gradients: Whether gradients of zero are left out (``"drop"``, as in TorchJD), or their
+            projection, zero, is the common one (``"stop"``, as in conflictfree, and the limit of
+            the formula as a gradient vanishes): then the update is zero.
+        options: See `Aggregation`. The paper gives the parameters that one loss has for itself
+            their plain gradient: ``heads="plain"``.
+
+    Raises:
+        ValueError: If ``zero_gradients`` is unknown.
+
+    Example:
+        >>> import torch
+        >>> from equipoise import Gradients
+        >>> gradients = Gradients(torch.tensor([[1.0, 0.0], [0.0, 3.0]]))
+        >>> IMTLG(["a", "b"]).weigh(torch.ones(2), gradients)
+        tensor([0.7500, 0.2500])
+
+    References:
+        Liu, Li, Kuang, Xue, Chen, Yang, Liao, Zhang 2021, "Towards Impartial Multi-task Learning",
+        ICLR, equation 6.
+
+    Differs from the paper where its formula has no value: with gradients of zero, see above; with
+    dependent gradients it is the shortest solution; and where no solution can have sum 1 all
+    weights are ``1 / T``.
+    """
+
+    default_wrt: ClassVar[Literal["shared", "last_shared", "representation"]] = "representation"
+
+    def __init__(
+        self,
+        losses: LossNames,
+        *,
+        zero_gradients: Literal["drop", "stop"] = "drop",
+        **options: Unpack[AggregationOptions],
+    ) -> None:
+        super().__init__(losses, **options)
+        if zero_gradients not in ("drop", "stop"):
+            raise ValueError(f"`zero_gradients` is {zero_gradients!r}; write 'drop' or 'stop'.")
+        self.zero_gradients = zero_gradients
+
+    def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
+        weights = solve(gradients.gram(), equal_projection).to(values.dtype)
+        if self.zero_gradients == "drop":
+            return weights
+        zero = (gradients.norms() == 0).to(values.dtype)
+        return torch.where(zero.any(), zero / zero.sum(), weights)
