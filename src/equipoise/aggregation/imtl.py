@@ -1,0 +1,87 @@
+"""IMTL: learned scales of the losses and equal projections of their gradients (Liu et al. 2021)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import torch
+
+from equipoise.aggregation.base import Aggregation, AggregationOptions
+from equipoise.aggregation.solving import solve
+from equipoise.descending import Rule, WeightOptimizer
+from equipoise.losses import per_loss
+from equipoise.solvers import equal_projection
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Unpack
+
+    from equipoise.balancer import PerLoss
+    from equipoise.gradients import Gradients
+    from equipoise.losses import LossNames
+
+
+class IMTL(Aggregation):
+    r"""Brings the losses to one scale (IMTL-L), then balances their gradients (IMTL-G).
+
+    Descends on ``s`` in :math:`\sum_t e^{s_t} L_t - s_t`, whose optimum is
+    :math:`e^{s_t} = 1 / L_t`, and weighs the gradients of the scaled losses,
+
+    .. math:: w_t = \alpha_t e^{s_t}, \qquad
+        \sum_j \alpha_j\, e^{s_j} g_j \cdot \frac{g_t}{\|g_t\|} = \text{const}, \qquad
+        \sum_t \alpha_t = 1
+
+    Weights may be negative.
+
+    Args:
+        losses: How many losses there are, or their unique names.
+        initial: ``s`` before the first step, one number or one a loss; paper: 0.
+        lr: Learning rate of ``s``.
+        optimizer: What descends on ``s``: ``"adam"`` or ``"sgd"``.
+        options: See `Aggregation`. The paper gives the parameters that one loss has for itself
+            the gradient of the scaled loss; ``heads="plain"`` is that of the loss as it is.
+
+    Raises:
+        ValueError: If ``lr`` is not positive or ``optimizer`` is unknown.
+
+    Example:
+        >>> import torch
+        >>> from equipoise import Gradients
+        >>> gradients = Gradients(torch.tensor([[1.0, 0.0], [0.0, 3.0]]))
+        >>> balancer = IMTL(["a", "b"], optimizer="sgd", lr=0.1)
+        >>> balancer.weigh(torch.tensor([2.0, 0.5]), gradients)
+        tensor([0.7500, 0.2500])
+        >>> balancer.log_scales
+        tensor([-0.1000,  0.0500])
+
+    References:
+        Liu, Li, Kuang, Xue, Chen, Yang, Liao, Zhang 2021, "Towards Impartial Multi-task Learning",
+        ICLR, equations 6 and 8, Algorithm 1.
+
+    Differs from the paper in who trains ``s``: there the model's optimizer does, here the balancer
+    itself. Degenerate gradients are as in `IMTLG`.
+    """
+
+    default_wrt: ClassVar[Literal["shared", "last_shared", "representation"]] = "representation"
+
+    log_scales: Tensor
+
+    def __init__(
+        self,
+        losses: LossNames,
+        *,
+        initial: PerLoss | float = 0.0,
+        lr: float = 0.025,
+        optimizer: Rule = "adam",
+        **options: Unpack[AggregationOptions],
+    ) -> None:
+        super().__init__(losses, **options)
+        self.optimizer = WeightOptimizer(self, optimizer, lr)
+        scales = per_loss(initial, self.names, "initial").to(torch.get_default_dtype())
+        self.state("log_scales", scales)
+
+    def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
+        scales = self.log_scales.exp()
+        alpha = solve(gradients.scaled(scales).gram(), equal_projection).to(values.dtype)
+        self.log_scales = self.optimizer.descend(self, self.log_scales, scales * values - 1)
+        return alpha * scales
