@@ -1,0 +1,76 @@
+"""Aligned-MTL: the gradients' principal components get one length (Senushkin et al. 2023)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from equipoise.aggregation.base import Aggregation, AggregationOptions
+from equipoise.aggregation.solving import solve
+from equipoise.losses import per_loss
+from equipoise.solvers import EigenvalueScale, aligned
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Unpack
+
+    from equipoise.balancer import PerLoss
+    from equipoise.gradients import Gradients
+    from equipoise.losses import LossNames
+
+
+class AlignedMTL(Aggregation):
+    r"""Replaces the gradients by the nearest system of condition number 1, and combines that.
+
+    .. math:: w = \sqrt{\lambda}\, V \Lambda^{-1/2} V^\top p, \qquad G = V \Lambda V^\top
+
+    over the eigenvalues above :math:`T \epsilon \max \Lambda`. Weights may be negative.
+
+    Args:
+        losses: How many losses there are, or their unique names.
+        preference: ``p``, one number or one a loss; authors' code: 1, the sum of the aligned
+            gradients. ``1 / T`` is their mean, as in TorchJD.
+        scale_mode: The common eigenvalue ``lambda``: the smallest kept (``"min"``, paper), their
+            ``"median"`` (the lower of two) or their mean (``"rmse"``, as the authors call it).
+        options: See `Aggregation`.
+
+    Raises:
+        ValueError: If ``scale_mode`` is unknown or ``preference`` not finite.
+
+    Example:
+        >>> import torch
+        >>> from equipoise import Gradients
+        >>> gradients = Gradients(torch.tensor([[1.0, 0.0], [0.0, 2.0]]))
+        >>> AlignedMTL(["a", "b"]).weigh(torch.ones(2), gradients)
+        tensor([1.0000, 0.5000])
+
+    References:
+        Senushkin, Patakin, Kuznetsov, Konushin 2023, arXiv 2305.19000, Algorithm 1.
+
+    Differs from the authors' code in the epsilon of the rank test, which is that of the gradients'
+    dtype instead of the default one, and in that gradients that are all zero get ``w = p``.
+    """
+
+    preference: Tensor
+
+    def __init__(
+        self,
+        losses: LossNames,
+        *,
+        preference: PerLoss | float = 1.0,
+        scale_mode: EigenvalueScale = "min",
+        **options: Unpack[AggregationOptions],
+    ) -> None:
+        super().__init__(losses, **options)
+        if scale_mode not in ("min", "median", "rmse"):
+            raise ValueError(f"`scale_mode` is {scale_mode!r}; write 'min', 'median' or 'rmse'.")
+        self.scale_mode: EigenvalueScale = scale_mode
+        self.state("preference", per_loss(preference, self.names, "preference"))
+
+    def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
+        gram = gradients.gram()
+        epsilon = torch.finfo(gram.dtype).eps
+        preference = self.preference.double().cpu().numpy()
+        weights = solve(gram, lambda array: aligned(array, preference, self.scale_mode, epsilon))
+        return weights.to(values.dtype)
