@@ -1,0 +1,78 @@
+"""What the methods of Jacobian descent share: a preference and a regularised Gramian."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from equipoise.aggregation.base import Aggregation, AggregationOptions
+from equipoise.aggregation.solving import solve
+from equipoise.losses import per_loss
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Unpack
+
+    from equipoise.aggregation.solving import Matrix
+    from equipoise.balancer import PerLoss
+    from equipoise.gradients import Gradients
+    from equipoise.losses import LossNames
+
+
+class DualCone(Aggregation):
+    """Weights from projections onto the cone of the directions that no gradient opposes.
+
+    Args:
+        losses: How many losses there are, or their unique names.
+        preference: ``p``, one number or one a loss, not negative; ``None`` is one over the number
+            of losses that are there.
+        norm_eps: Below this trace the Gramian counts as zero.
+        reg_eps: Added to the diagonal of the Gramian of trace 1.
+        options: See `Aggregation`.
+
+    Raises:
+        ValueError: If a number is negative.
+    """
+
+    preference: Tensor
+
+    def __init__(
+        self,
+        losses: LossNames,
+        *,
+        preference: PerLoss | float | None = None,
+        norm_eps: float = 1e-4,
+        reg_eps: float = 1e-4,
+        **options: Unpack[AggregationOptions],
+    ) -> None:
+        super().__init__(losses, **options)
+        for name, number in (("norm_eps", norm_eps), ("reg_eps", reg_eps)):
+            if not number >= 0:
+                raise ValueError(f"`{name}` is {number}; it must not be negative.")
+        given = per_loss(1.0 if preference is None else preference, self.names, "preference")
+        if bool((given < 0).any()):
+            raise ValueError(f"`preference` is {given.tolist()}; no entry may be negative.")
+        self.averages = preference is None
+        self.norm_eps = norm_eps
+        self.reg_eps = reg_eps
+        self.state("preference", given)
+
+    @abstractmethod
+    def _project(self, gram: Matrix, preference: Matrix) -> Matrix:
+        """The formula: ``[T]`` weights."""
+
+    def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
+        preference = self.preference.double().cpu().numpy()
+        preference = preference / len(preference) if self.averages else preference
+        weights = solve(
+            gradients.gram(), lambda gram: self._project(self._regularised(gram), preference)
+        )
+        return weights.to(values.dtype)
+
+    def _regularised(self, gram: Matrix) -> Matrix:
+        trace = float(gram.trace())
+        unit = np.zeros_like(gram) if trace < self.norm_eps or trace == 0 else gram / trace
+        regularised: Matrix = unit + self.reg_eps * np.eye(len(gram))
+        return regularised
