@@ -51,7 +51,8 @@ class RandomWeights(Weighting):
         Multi-Task Learning, TMLR, arXiv 2111.10603.
 
     Differs from the authors' code in nothing where weights are normal, the only distribution that
-    it still has; its earlier "Bernoulli" weights were not divided by their sum.
+    it still has. Its earlier versions did not divide Bernoulli weights by their sum, and sent
+    Dirichlet weights, which are shares already, through a softmax.
     """
 
     random: ClassVar[bool] = True
