@@ -145,27 +145,49 @@ class Bucket:
         return tensor_norms(gradients, like=self.norms)
 
     def balanced(
-        self, gradients: Sequence[Tensor | None], scale: Tensor, keep: Tensor | None
+        self,
+        gradients: Sequence[Tensor | None],
+        scale: Tensor,
+        keep: Tensor | None,
+        scratch: Tensor | None = None,
     ) -> Tensor | None:
-        """``s_j g_j`` for each parameter ``j``, a new tensor in the bucket's layout.
+        """``s_j g_j`` for each parameter ``j``, in the bucket's layout.
 
-        Zero where the boolean scalar ``keep`` is false, ``None`` where all gradients are.
+        Args:
+            gradients: One for each parameter.
+            scale: ``[k]``.
+            keep: A boolean scalar; where it is false the result is zero.
+            scratch: Memory that may hold the result: a large new tensor costs more than its
+                arithmetic.
+
+        Returns:
+            ``None`` where all gradients are.
         """
         whole = self.gather(gradients)
         if whole is None:
             return None
         scale = scale.to(whole.device)
         if self._lengths is None:
-            scaled = whole * scale[0]
+            place = None if scratch is None else self._within(scratch)
+            scaled = torch.mul(whole, scale[0], out=place)
         else:
             spread = scale.repeat_interleave(self._lengths, output_size=whole.numel())
             scaled = whole.mul_(spread.to(whole.dtype))
         return scaled if keep is None else scaled.masked_fill_(~keep.to(scaled.device), 0.0)
 
+    def _within(self, scratch: Tensor) -> Tensor:
+        return scratch.as_strided(self._exp_avg.shape, self._exp_avg.stride())
+
+    @property
+    def scratch(self) -> tuple[torch.device, torch.dtype, int]:
+        """Which memory ``balanced`` can use: its device, dtype and number of elements."""
+        size = 0 if self.packed else self._exp_avg.numel()
+        return self._exp_avg.device, self._exp_avg.dtype, size
+
     def add(self, balanced: Tensor | None) -> None:
-        """Adds one loss to the sum of the balanced gradients, which may keep its memory."""
+        """Adds one loss to the sum of the balanced gradients."""
         if balanced is not None:
-            self._total = balanced if self._total is None else self._total.add_(balanced)
+            self._total = balanced.clone() if self._total is None else self._total.add_(balanced)
 
     def publish(self, keep: Tensor | None) -> None:
         """Writes the sum of the balanced gradients to ``.grad``, NaN where ``keep`` is false."""

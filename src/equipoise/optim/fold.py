@@ -42,6 +42,7 @@ class Fold:
         self._keep = keep
         self._unscale = unscale
         self._held: list[tuple[int, list[Tensor | None]]] = []
+        self._scratch = _scratch(self.buckets)
         for bucket in self.buckets:
             bucket.forget()
 
@@ -77,7 +78,7 @@ class Fold:
         keep = None if self._keep is None else finite & self._keep.to(finite.device)
         scales = torch.split(self._balance.scale(loss, measured, rank, keep), self._counts)
         for bucket, part, scale in zip(self.buckets, parts, scales, strict=True):
-            balanced = bucket.balanced(part, scale, keep)
+            balanced = bucket.balanced(part, scale, keep, self._scratch[bucket.scratch[:2]])
             bucket.fold(loss, balanced, keep)
             bucket.add(balanced)
         self.losses = self.losses + (1 if keep is None else keep)
@@ -108,7 +109,7 @@ class Fold:
         held: list[Tensor | None] = []
         for bucket, part, scale in zip(self.buckets, parts, scales, strict=True):
             balanced = bucket.balanced(part, scale, None)
-            bucket.add(None if balanced is None else balanced.clone())
+            bucket.add(balanced)
             held.append(balanced)
         self._held.append((loss, held))
         self.losses = self.losses + 1
@@ -154,3 +155,14 @@ def _balance(buckets: Sequence[Bucket]) -> Balance:
         return Balance(norms, rates.pop())
     each = [like.new_full(bucket.norms[0].shape, bucket.group["betas"][2]) for bucket in buckets]
     return Balance(norms, torch.cat(each))
+
+
+def _scratch(buckets: Sequence[Bucket]) -> dict[tuple[torch.device, torch.dtype], Tensor]:
+    """For each device and dtype, room for the largest parameter that is not packed."""
+    sizes: dict[tuple[torch.device, torch.dtype], int] = {}
+    for device, dtype, size in (bucket.scratch for bucket in buckets):
+        sizes[device, dtype] = max(size, sizes.get((device, dtype), 0))
+    return {
+        (device, dtype): torch.empty(size, device=device, dtype=dtype)
+        for (device, dtype), size in sizes.items()
+    }
