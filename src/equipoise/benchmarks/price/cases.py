@@ -11,10 +11,14 @@ import torch
 import equipoise as eq
 from equipoise.benchmarks.methods import FIXED, MULTI_TERM_OPTIMIZERS, Method, method_class
 from equipoise.benchmarks.price.models import Outputs, SharedTrunk
+from equipoise.benchmarks.request import RequestError
 from equipoise.optim import MTAdam
 
 Backward: TypeAlias = Callable[[Outputs], object]
 """What a step does after the forward pass."""
+
+Build: TypeAlias = Callable[[SharedTrunk], Backward]
+"""Prepares a step on a model."""
 
 Kind: TypeAlias = Literal["reference", "method", "peer"]
 
@@ -35,7 +39,7 @@ class Case:
     """
 
     label: str
-    build: Callable[[SharedTrunk], Backward]
+    build: Build
     kind: Kind
     method: str = ""
     every: int = 1
@@ -51,11 +55,19 @@ class Knobs:
         every: Each value gives such a method a row, unless its own options say otherwise.
         wrt: Where gradients are watched; by default what the method's paper uses.
         rows: How many rows of the Jacobian may be alive at a time; by default all.
+
+    Raises:
+        RequestError: If `rows` is below 2.
     """
 
     every: tuple[int, ...] = (1,)
     wrt: Literal["shared", "last_shared", "representation"] | None = None
     rows: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses a budget that cannot be kept, before anything is measured."""
+        if self.rows is not None and self.rows < 2:
+            raise RequestError(f"--rows is at least 2, to compare gradients; got {self.rows}.")
 
     def options(self) -> dict[str, object]:
         """The keywords for a constructor of `equipoise.Aggregation`."""
@@ -116,8 +128,8 @@ def bare_passes(model: SharedTrunk) -> Backward:
 
 
 REFERENCES = (
-    Case("sum(losses).backward()", lambda _model: plain_sum, "reference"),
-    Case("T bare passes and the Gramian", bare_passes, "reference"),
+    Case("plain sum", lambda _model: plain_sum, "reference"),
+    Case("T passes + Gramian", bare_passes, "reference"),
 )
 """The first shows what the measurement can tell apart: its ratio is 1 up to noise."""
 
@@ -154,7 +166,7 @@ def _aggregation_case(method: Method, knobs: Knobs, every: int) -> Case:
     return Case(label + knobs.suffix(), build, "method", method.name, every)
 
 
-def _balancer_step(method: Method, given: dict[str, object]) -> Callable[[SharedTrunk], Backward]:
+def _balancer_step(method: Method, given: dict[str, object]) -> Build:
     def build(model: SharedTrunk) -> Backward:
         count = len(model.heads)
         needed = {"weights": [1.0] * count} if method.name == FIXED else {}
@@ -167,7 +179,7 @@ def _balancer_step(method: Method, given: dict[str, object]) -> Callable[[Shared
     return build
 
 
-def _optimizer_step(method: Method) -> Callable[[SharedTrunk], Backward]:
+def _optimizer_step(method: Method) -> Build:
     def build(model: SharedTrunk) -> Backward:
         options: dict[str, Any] = dict(method.options)
         optimizer = MTAdam(model.parameters(), **options)

@@ -38,7 +38,7 @@ def _peak_on_cuda(run: Callable[[], object], device: torch.device) -> int:
     torch.cuda.reset_peak_memory_stats(device)
     run()
     torch.cuda.synchronize(device)
-    return torch.cuda.max_memory_allocated(device) - before
+    return int(torch.cuda.max_memory_allocated(device)) - before
 
 
 def _peak_on_cpu(run: Callable[[], object]) -> int:
