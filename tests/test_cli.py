@@ -136,6 +136,11 @@ def test_a_wrong_request_gets_one_line_and_exit_code_2(
     assert [path.name for path in tmp_path.iterdir()] == ["results.jsonl"]
 
 
+def test_a_wrong_request_ends_the_command_itself_with_exit_code_2():
+    assert CliRunner().invoke(app, ["compare", "digitz"]).exit_code == 2
+    assert CliRunner().invoke(app, ["report", "nowhere"]).exit_code == 2
+
+
 def test_without_arguments_it_says_what_it_can_do(capsys):
     assert main([]) == 0
     assert "compare" in capsys.readouterr().out

@@ -1,9 +1,10 @@
-"""The command line: `equipoise compare`, `equipoise report`, `equipoise list`."""
+"""The command line: `equipoise compare`, `report`, `bench` and `list`."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,13 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0, 2 for a request that cannot be carried out (one line on standard error
         says why), 130 after Ctrl-C.
     """
-    from equipoise.benchmarks.request import RequestError
-
     try:
         words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
         return app(words, prog_name="equipoise", standalone_mode=False) or 0
-    except RequestError as error:
-        return _refuse(str(error))
     except _UsageError as error:
         return _refuse(getattr(error, "format_message", error.__str__)())
     except (typer.Abort, KeyboardInterrupt):
@@ -61,6 +58,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _refuse(message: str) -> int:
     typer.echo(f"equipoise: {' '.join(message.split())}", err=True)
     return WRONG_REQUEST
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Answers a request that cannot be carried out, in place of a traceback."""
+    from equipoise.benchmarks.request import RequestError
+
+    try:
+        yield
+    except RequestError as error:
+        raise typer.Exit(_refuse(str(error))) from error
 
 
 @app.command()
@@ -90,11 +98,12 @@ def compare(
 
     Finished runs are kept in results.jsonl; the same command again continues where it stopped.
     """
-    _require_extras()
-    import torch
+    with _answering():
+        _require_extras()
+        import torch
 
-    torch.set_num_threads(threads)
-    _run(_read_comparison(problem, balancers, seeds, (epochs, batch_size, lr), out))
+        torch.set_num_threads(threads)
+        _run(_read_comparison(problem, balancers, seeds, (epochs, batch_size, lr), out))
 
 
 @app.command()
@@ -102,10 +111,63 @@ def report(
     folder: Annotated[Path, typer.Argument(help="The folder of a comparison.")],
 ) -> None:
     """Rebuilds report.html from the results in a folder."""
-    _require_extras()
-    from equipoise.benchmarks.report import write_report
+    with _answering():
+        _require_extras()
+        from equipoise.benchmarks.report import write_report
 
-    typer.echo(f"Report: {write_report(folder)}")
+        typer.echo(f"Report: {write_report(folder)}")
+
+
+@app.command()
+def bench(
+    balancers: Annotated[
+        str, typer.Option(help="Methods, as for compare: gradnorm,gradnorm:every=10,mtadam.")
+    ] = "all",
+    losses: Annotated[
+        str | None, typer.Option(help="Numbers of losses: 2,5,10,20,50. Default: 10.")
+    ] = None,
+    models: Annotated[
+        str | None, typer.Option(help="Of mlp, conv, transformer. Default: mlp.")
+    ] = None,
+    every: Annotated[
+        str, typer.Option(help="For methods that look at gradients: each in turn, as 1,10.")
+    ] = "1",
+    wrt: Annotated[
+        str | None,
+        typer.Option(help="Where they look: shared, last_shared or representation."),
+    ] = None,
+    rows: Annotated[
+        int | None, typer.Option(help="How many of T gradients they may hold at a time.")
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(help="Turns of each step. Default: 7.")] = None,
+    peers: Annotated[
+        bool, typer.Option("--peers", help="Measure installed other libraries side by side.")
+    ] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="All models, 2 to 50 losses, 15 rounds: hours.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("runs/bench"),
+) -> None:
+    """Measures what a step with each method costs: time, memory, backward passes."""
+    with _answering():
+        _require_extras()
+        from equipoise.benchmarks.price import request as read
+        from equipoise.benchmarks.price.cases import Knobs
+        from equipoise.benchmarks.price.console import show_bench
+
+        preset = read.FULL if full else read.QUICK
+        request = read.PriceRequest(
+            methods=read.parse_priced_methods(balancers),
+            losses=read.parse_counts("--losses", losses or preset.losses),
+            models=read.parse_models(models or preset.models),
+            rounds=preset.rounds if rounds is None else rounds,
+            knobs=Knobs(read.parse_counts("--every", every), read.parse_wrt(wrt), rows),
+            peers=peers,
+            device=device,
+        )
+        _make_folder(out)
+        show_bench(request, out)
 
 
 @app.command(name="list")

@@ -50,7 +50,7 @@ def problem(name: str = "small", seconds_per_step: float = 0.0) -> Problem:
 
 def slow_problem() -> Problem:
     """Slow enough that a test can stop it between two runs."""
-    return problem("slow", seconds_per_step=0.01)
+    return problem("slow", seconds_per_step=0.004)
 
 
 def not_a_problem() -> str:

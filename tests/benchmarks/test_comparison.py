@@ -49,7 +49,7 @@ def test_runs_go_seed_by_seed_and_are_kept_with_their_prices(comparison):
     assert set(read_timing(comparison.folder, "small", OPTIONS)) == {label for label, _ in ALL}
 
 
-@pytest.mark.parametrize("stop_after", range(6))
+@pytest.mark.parametrize("stop_after", [0, 3, 5])
 def test_a_stopped_comparison_continues_and_ends_as_an_uninterrupted_one(
     comparison, tmp_path, stop_after
 ):

@@ -25,7 +25,8 @@ class Trial:
         data: The training tensors, each ``[N, ...]`` with the samples along the first axis.
         compute_losses: ``compute_losses(*batch)`` gives the losses by name, with their graph; a
             loss that this batch does not have is left out.
-        evaluate: ``evaluate()`` gives the metric on the test data, in no-grad mode.
+        evaluate: ``evaluate()`` gives the metric on the test data, in no-grad mode; a model that
+            was put into evaluation mode for it is put back.
         right_weights: The weights that undo the losses' different scales, where they are known;
             they make the reference row ``right``.
         kpis: ``kpis()`` gives a key performance index in [0, 1] for each loss, on a part of the

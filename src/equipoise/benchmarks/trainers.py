@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol, cast
@@ -128,6 +129,8 @@ class MultiTermOptimizer:
         The anchor is the first loss that was measured; ranks are left out.
         """
         measured = [state["norms"] for state in self.optimizer.state.values()]
+        if not measured:  # no step had finite losses yet
+            return dict.fromkeys(self.losses, math.nan)
         norms = torch.stack(measured).double()  # [parameters, T]
         norms = torch.where(norms > 0, norms, torch.nan)
         first = int(norms.isfinite().any(dim=0).int().argmax())
