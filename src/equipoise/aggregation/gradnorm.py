@@ -8,6 +8,8 @@ import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
 from equipoise.descending import Rule, WeightOptimizer
+from equipoise.partial_descent import descend_where
+from equipoise.rates import training_rates
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,10 +39,22 @@ class GradNorm(Aggregation):
             toy problem.
         lr: Learning rate of the weights; paper: 0.025.
         optimizer: What descends on the weights: ``"adam"``, or ``"sgd"`` for the plain update.
+        betas: Decay rates of Adam's moments. ``(0, 0)`` is the code of LucasBoTang, which starts
+            Adam anew in each step: a step of ``lr`` by the sign.
+        parametrisation: What is descended on: ``"direct"`` is ``w``, as in the paper;
+            ``"exponential"`` is ``log w``, with the renormalisation left out of the gradient
+            (PhysicsNeMo); ``"softmax"`` is ``s`` in ``w = T softmax(s)`` (LibMTL). With the last
+            two weights are never negative.
+        reduction: ``"sum"`` of the differences, as in the paper, or their ``"mean"``.
+        floor: With ``"direct"``, weights below it are raised to it before they are renormalised;
+            0 in the code published with CoV-Weighting. ``None`` has no such bound, as the paper.
+        total: The sum of the weights; ``None`` is ``T``, as in the paper.
+        warmup: In how many steps the weights stay while the mean of the losses becomes ``L(0)``;
+            LibMTL: the first epoch. With 0, as in the paper, ``L(0)`` is the first loss.
         options: See `Aggregation`.
 
     Raises:
-        ValueError: If ``lr`` is not positive or ``optimizer`` is unknown.
+        ValueError: If a choice is unknown or a number out of range.
 
     Example:
         >>> trunk, head = torch.nn.Linear(3, 4), torch.nn.Linear(4, 2)
@@ -56,13 +70,15 @@ class GradNorm(Aggregation):
     Differs from the paper in that a step applies the weights that it has just learned: they are
     known before its one backward pass of the model. Weights are not clamped, as in Algorithm 1. A
     loss that starts at exactly zero has ratio 1. The widely used ``gradnorm-pytorch`` has the sign
-    of the rate's exponent reversed.
+    of the rate's exponent reversed: it computes what this class does with the opposite ``alpha``,
+    ``optimizer="sgd"`` and ``reduction="mean"``.
     """
 
     looks_at: ClassVar[LooksAt] = "norms"
     default_wrt: ClassVar[Literal["shared", "last_shared", "representation"]] = "last_shared"
 
     initial: Tensor
+    seen: Tensor
     loss_weights: Tensor
 
     def __init__(
@@ -72,23 +88,74 @@ class GradNorm(Aggregation):
         alpha: float = 1.5,
         lr: float = 0.025,
         optimizer: Rule = "adam",
+        betas: tuple[float, float] = (0.9, 0.999),
+        parametrisation: Literal["direct", "exponential", "softmax"] = "direct",
+        reduction: Literal["sum", "mean"] = "sum",
+        floor: float | None = None,
+        total: float | None = None,
+        warmup: int = 0,
         **options: Unpack[AggregationOptions],
     ) -> None:
         super().__init__(losses, **options)
+        if parametrisation not in ("direct", "exponential", "softmax"):
+            msg = (
+                f"`parametrisation` is {parametrisation!r}; write 'direct', 'exponential' or "
+                "'softmax'."
+            )
+            raise ValueError(msg)
+        if reduction not in ("sum", "mean"):
+            msg = f"`reduction` is {reduction!r}; write 'sum' or 'mean'."
+            raise ValueError(msg)
+        if total is not None and not total > 0:
+            msg = f"`total` is {total}; the sum of the weights is positive."
+            raise ValueError(msg)
         self.alpha = alpha
-        self.optimizer = WeightOptimizer(self, optimizer, lr)
-        self.state("initial", torch.full((len(self.names),), torch.nan))
-        self.state("loss_weights", torch.ones(len(self.names)))
+        self.parametrisation = parametrisation
+        self.reduction = reduction
+        self.floor = floor
+        self.warmup = warmup
+        self.optimizer = WeightOptimizer(self, optimizer, lr, betas=betas)
+        count = len(self.names)
+        self.state("initial", torch.zeros(count))
+        self.state("seen", torch.zeros(count))
+        self.state("loss_weights", torch.full((count,), torch.nan))
+        self.start = 1.0 if total is None else total / count
+        self.resting.fill_(self.start)
 
     def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
-        self.initial = torch.where(self.initial.isnan(), values, self.initial)
-        ratios = torch.where(self.initial != 0, values / self.initial, 1.0)
-        rates = ratios / ratios.mean()
+        self._remember(values)
+        begun = ~self.loss_weights.isnan()
+        self.loss_weights = torch.where(begun, self.loss_weights, self.start)
         norms = gradients.norms().to(values.dtype)
         weighted = self.loss_weights * norms
-        target = weighted.mean() * rates**self.alpha
-        descended = self.optimizer.descend(
-            self, self.loss_weights, torch.sign(weighted - target) * norms
-        )
-        self.loss_weights = descended * (self.loss_weights.sum() / descended.sum())
+        target = weighted.mean() * training_rates(values, self.initial) ** self.alpha
+        slopes = torch.sign(weighted - target) * norms
+        if self.reduction == "mean":
+            slopes = slopes / len(values)
+        if self.parametrisation == "direct":
+            self.loss_weights = self._learn_weights(slopes)
+        else:
+            self.loss_weights = self._learn_logarithms(slopes)
         return self.loss_weights
+
+    def _remember(self, values: Tensor) -> None:
+        """Makes the mean loss of the first steps, or the first loss, ``L(0)``."""
+        self.seen = self.seen + 1
+        mean = self.initial + (values - self.initial) / self.seen
+        self.initial = torch.where(self.seen <= max(self.warmup, 1), mean, self.initial)
+
+    def _moved(self, numbers: Tensor, gradient: Tensor) -> Tensor:
+        return descend_where(self.optimizer, self, numbers, gradient, self.seen > self.warmup)
+
+    def _learn_weights(self, slopes: Tensor) -> Tensor:
+        descended = self._moved(self.loss_weights, slopes)
+        if self.floor is not None:
+            descended = descended.clamp(min=self.floor)
+        return descended * (self.loss_weights.sum() / descended.sum())
+
+    def _learn_logarithms(self, slopes: Tensor) -> Tensor:
+        total = self.loss_weights.sum()
+        gradient = self.loss_weights * slopes
+        if self.parametrisation == "softmax":
+            gradient = gradient - self.loss_weights * (gradient.sum() / total)
+        return total * self._moved(self.loss_weights.log(), gradient).softmax(dim=0)
