@@ -1,0 +1,139 @@
+"""Neural tangent kernel weights of PINNs, from the kernel's diagonal (Wang et al. 2022)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from equipoise.inverse import inverse_weights
+from equipoise.losses import per_loss
+from equipoise.weighting.base import Weighting
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+    from typing_extensions import Unpack
+
+    from equipoise.balancer import BalancerOptions, PerLoss
+    from equipoise.losses import LossNames
+
+
+class NTKTrace(Weighting):
+    r"""Weighs losses by their inverse share of the neural tangent kernel, one row a point.
+
+    With :math:`k_i` the mean of the diagonal of the kernel of loss ``i`` and ``K`` their mean,
+
+    .. math:: w_i \leftarrow \beta w_i + (1 - \beta) \frac{K}{k_i + \epsilon K}
+
+    The kernel is not in the losses, so `observe` is told its diagonal, which `ntk_diagonal` finds.
+
+    Args:
+        losses: How many losses there are, or their unique names.
+        momentum: :math:`\beta`; jaxpi: 0.9, observing at each 1000th step; the paper: 0.
+        pooling: ``"mean"`` is jaxpi's; ``"trace"`` the paper's: :math:`k_i` the trace and ``K``
+            the sum of the traces.
+        initial: The weights to begin with, one number or one a loss.
+        eps: :math:`\epsilon`, which bounds the weights; jaxpi: 1e-5.
+        options: See `Balancer`.
+
+    Raises:
+        ValueError: If ``momentum`` lies outside [0, 1), ``pooling`` is unknown, ``eps`` is not
+            positive, or ``initial`` lacks a loss.
+
+    Example:
+        >>> balancer = NTKTrace(["residual", "boundary"], momentum=0.0)
+        >>> balancer.observe({"residual": [1.0, 3.0], "boundary": [6.0]})
+        >>> balancer.weigh(torch.tensor([1.0, 1.0]))
+        tensor([2.0000, 0.6667])
+
+    References:
+        Wang, Yu, Perdikaris 2022, arXiv 2007.14527, Algorithm 1; Wang, Sankaran, Wang,
+        Perdikaris 2023, arXiv 2308.08468; jaxpi, ``ntk``.
+
+    Weights change when all losses that are there have been observed anew; else they rest.
+    """
+
+    loss_weights: Tensor
+    kernels: Tensor
+
+    def __init__(
+        self,
+        losses: LossNames,
+        *,
+        momentum: float = 0.9,
+        pooling: Literal["mean", "trace"] = "mean",
+        initial: PerLoss | float = 1.0,
+        eps: float = 1e-5,
+        **options: Unpack[BalancerOptions],
+    ) -> None:
+        super().__init__(losses, **options)
+        if not 0 <= momentum < 1:
+            msg = f"`momentum` is {momentum}; it must lie in [0, 1)."
+            raise ValueError(msg)
+        if pooling not in ("mean", "trace"):
+            msg = f"`pooling` is {pooling!r}; write 'mean' or 'trace'."
+            raise ValueError(msg)
+        if not eps > 0:
+            msg = f"`eps` is {eps}; it bounds the weights, so it is positive."
+            raise ValueError(msg)
+        self.momentum = momentum
+        self.pooling = pooling
+        self.eps = eps
+        found = per_loss(initial, self.names, "initial").to(torch.get_default_dtype())
+        self.state("loss_weights", found)
+        self.state("kernels", torch.full((len(self.names),), torch.nan))
+        self.resting.copy_(found)
+
+    def observe(self, diagonals: Mapping[str, Tensor | Sequence[float]]) -> None:
+        """Tells the diagonal of the kernel; call it whenever the weights shall change.
+
+        Args:
+            diagonals: By name, one number a point: the squared norm of the gradient of the
+                residual at the point, as `ntk_diagonal` finds it.
+
+        Raises:
+            ValueError: If a name is unknown.
+        """
+        for name, diagonal in diagonals.items():
+            if name not in self.names:
+                msg = f"`diagonals` has the unknown name {name!r}; the names are {self.names}."
+                raise ValueError(msg)
+            numbers = torch.as_tensor(diagonal).detach()
+            pooled = numbers.mean() if self.pooling == "mean" else numbers.sum()
+            self.kernels = self.kernels.to(torch.promote_types(self.kernels.dtype, pooled.dtype))
+            self.kernels[self.names.index(name)] = pooled
+
+    def _weigh(self, values: Tensor) -> Tensor:
+        newest = inverse_weights(self.kernels.to(values.dtype), self.eps)
+        if self.pooling == "trace":
+            newest = len(values) * newest
+        learned = self.momentum * self.loss_weights + (1 - self.momentum) * newest
+        known = ~self.kernels.isnan().any()
+        self.loss_weights = torch.where(known, learned, self.loss_weights)
+        self.kernels = torch.where(known, torch.nan, self.kernels)
+        return self.loss_weights
+
+
+def ntk_diagonal(residuals: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+    r"""The diagonal of the neural tangent kernel, ``K_nn = || d residual_n / d parameters ||^2``.
+
+    Args:
+        residuals: ``[N]`` of the live graph: a few dozen points are enough, each costs a pass.
+        parameters: With respect to what.
+
+    Returns:
+        ``[N]``, detached. The graph is kept.
+
+    Example:
+        >>> weight = torch.tensor([1.0, 2.0], requires_grad=True)
+        >>> ntk_diagonal(torch.eye(2) @ weight * 3, [weight])
+        tensor([9., 9.])
+    """
+    diagonal = []
+    for residual in residuals.flatten():
+        found = torch.autograd.grad(residual, parameters, retain_graph=True, allow_unused=True)
+        norms = [part.square().sum() for part in found if part is not None]
+        diagonal.append(torch.stack(norms).sum() if norms else residual.detach() * 0)
+    return torch.stack(diagonal)
