@@ -9,12 +9,10 @@ from math import isnan
 from pathlib import Path
 from string import Template
 
-import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
-
 from equipoise.benchmarks.console import format_time
 from equipoise.benchmarks.files import write_atomically
 from equipoise.benchmarks.methods import PLAIN_SUM, RIGHT
+from equipoise.benchmarks.page import embed, render_page
 from equipoise.benchmarks.pictures import (
     losses_picture,
     metric_picture,
@@ -79,27 +77,25 @@ def render(rows: Sequence[Standing]) -> str:
     Returns:
         HTML with the pictures, plotly.js and the styles in it.
     """
-    first = rows[0].runs[0]
-    template = (
-        files("equipoise.benchmarks").joinpath("report_template.html").read_text(encoding="utf-8")
-    )
-    return Template(template).substitute(
-        title=escape(f"{first.problem.name}: comparison of loss balancers"),
-        plotly=get_plotlyjs(),
+    problem = rows[0].runs[0].problem
+    title = f"{problem.name}: comparison of loss balancers"
+    body = files("equipoise.benchmarks").joinpath("report_body.html").read_text(encoding="utf-8")
+    names = rows[0].final_weights
+    filled = Template(body).substitute(
+        title=escape(title),
         headline=escape(headline(rows)),
-        description=escape(first.problem.description),
+        description=escape(problem.description),
         protocol=escape(protocol(rows)),
-        metric=escape(first.problem.metric),
+        metric=escape(problem.metric),
         ranking_rows="\n".join(_ranking_row(rank, row) for rank, row in enumerate(rows, start=1)),
-        weight_heads="".join(
-            f'<th scope="col">{escape(name)}</th>' for name in rows[0].final_weights
-        ),
+        weight_heads="".join(f'<th scope="col">{escape(name)}</th>' for name in names),
         weight_rows="\n".join(_weight_row(row) for row in rows),
-        ranking_picture=_embed(ranking_picture(rows), "ranking"),
-        metric_picture=_embed(metric_picture(rows), "metric"),
-        losses_picture=_embed(losses_picture(rows), "losses"),
-        weights_picture=_embed(weights_picture(rows), "weights"),
+        ranking_picture=embed(ranking_picture(rows), "ranking"),
+        metric_picture=embed(metric_picture(rows), "metric"),
+        losses_picture=embed(losses_picture(rows), "losses"),
+        weights_picture=embed(weights_picture(rows), "weights"),
     )
+    return render_page(title, filled)
 
 
 def headline(rows: Sequence[Standing]) -> str:
@@ -154,16 +150,6 @@ def protocol(rows: Sequence[Standing]) -> str:
         f"{options.lr:g}, {options.epochs} epochs in batches of {options.batch_size}; "
         f"seeds for each method: {seeds}; {interval}."
     )
-
-
-def _embed(figure: go.Figure, name: str) -> str:
-    html: str = figure.to_html(
-        full_html=False,
-        include_plotlyjs=False,
-        div_id=name,
-        config={"displaylogo": False, "responsive": True},
-    )
-    return html
 
 
 def _ranking_row(rank: int, row: Standing) -> str:
