@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
+import numpy as np
 import torch
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor
 
     Matrix: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
@@ -22,7 +22,10 @@ def solve(gram: Tensor, solver: Callable[[Matrix], Matrix]) -> Tensor:
         solver: Takes and returns float64 arrays, such as those of `equipoise.solvers`.
 
     Returns:
-        What the solver returned, in the dtype and on the device of ``gram``.
+        ``[T]``: what the solver returned, in the dtype and on the device of ``gram``; NaN where an
+        entry of ``gram`` is not finite, which the solver then does not see.
     """
-    solved = solver(gram.detach().to("cpu", torch.float64).numpy())
-    return torch.from_numpy(solved).to(gram)
+    array = gram.detach().to("cpu", torch.float64).numpy()
+    if not np.isfinite(array).all():
+        return gram.new_full((len(gram),), torch.nan)
+    return torch.from_numpy(solver(array)).to(gram)

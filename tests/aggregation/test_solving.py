@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from equipoise.aggregation.solving import solve
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_solver_sees_float64_and_the_answer_has_the_dtype_of_the_gramian(dtype):
+    seen = []
+
+    def diagonal(gram):
+        seen.append(gram.dtype)
+        return gram.diagonal().copy()
+
+    gram = torch.diag(torch.tensor([1.0, 4.0], dtype=dtype))
+    assert torch.equal(solve(gram, diagonal), torch.tensor([1.0, 4.0], dtype=dtype))
+    assert seen == [np.float64]
+
+
+@pytest.mark.parametrize("entry", [math.nan, math.inf, -math.inf])
+def test_a_gramian_that_is_not_finite_gives_nan_and_reaches_no_solver(entry):
+    gram = torch.eye(3)
+    gram[0, 1] = entry
+
+    def never(_):
+        raise AssertionError
+
+    assert solve(gram, never).isnan().tolist() == [True, True, True]
