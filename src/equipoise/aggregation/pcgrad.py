@@ -99,14 +99,15 @@ class PCGrad(Aggregation):
         Returns:
             ``[T]``.
         """
-        own = torch.arange(len(gram), device=gram.device)
-        squares = gram.diagonal()
+        visits = orders.T
+        squares = gram.diagonal()[visits]
+        # Below the smallest normal number the inverse would not be finite.
+        allowed = squares >= torch.finfo(gram.dtype).tiny
+        if not self.project_on_own:
+            allowed &= visits != torch.arange(len(gram), device=gram.device)
+        inverses = torch.where(allowed, 1 / (squares + self.eps), 0.0)
         projected = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-        for visited in orders.T:
-            product = (projected * gram[visited]).sum(dim=1)
-            conflict = (product < 0) & (squares[visited] > 0)
-            if not self.project_on_own:
-                conflict &= visited != own
-            share = torch.where(conflict, product / (squares[visited] + self.eps), 0.0)
-            projected[own, visited] -= share
+        for visited, rows, inverse in zip(visits, gram[visits], inverses, strict=True):
+            conflict = (projected * rows).sum(dim=1).clamp(max=0)
+            projected.scatter_add_(1, visited[:, None], (-conflict * inverse)[:, None])
         return projected.sum(dim=0) if self.reduction == "sum" else projected.mean(dim=0)
