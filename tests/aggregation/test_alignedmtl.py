@@ -9,6 +9,7 @@ from equipoise import Gradients
 from equipoise.aggregation.alignedmtl import AlignedMTL
 from tests.aggregation.following import follow_gradient, follow_live, follow_weights, independent
 from tests.golden import load
+from tests.models import MultiHead, batch, flat_grad
 
 CASES = {
     "alignedmtl_libmtl": {},
@@ -63,3 +64,16 @@ def test_zero_and_opposite_gradients_end_finite(rows, dtype):
 def test_an_unknown_scale_is_refused_by_name():
     with pytest.raises(ValueError, match="`scale_mode` is 'max'; write 'min'"):
         AlignedMTL(2, scale_mode="max")
+
+
+def test_parameters_of_one_loss_receive_its_plain_gradient_unless_asked_otherwise():
+    model, x = MultiHead(3), batch()
+    heads = list(model.heads.parameters())
+    sum(model(x)).backward()
+    expected = flat_grad(heads)
+    model.zero_grad()
+    AlignedMTL(3).backward(model(x))
+    torch.testing.assert_close(flat_grad(heads), expected)
+    model.zero_grad()
+    AlignedMTL(3, heads="weighted").backward(model(x))
+    assert not torch.allclose(flat_grad(heads), expected)

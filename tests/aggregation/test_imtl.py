@@ -8,6 +8,7 @@ from equipoise.aggregation.imtl import IMTL
 from equipoise.aggregation.imtlg import IMTLG
 from tests.aggregation.following import follow_live, independent, seen
 from tests.golden import assert_matches, load
+from tests.models import MultiHead, batch, flat_grad
 
 
 def test_trajectory_follows_libmtl_with_adam_on_the_scales():
@@ -70,3 +71,16 @@ def test_a_zero_gradient_and_a_zero_loss_end_finite():
 def test_a_learning_rate_of_zero_is_refused():
     with pytest.raises(ValueError, match=r"`lr` is 0\.0"):
         IMTL(2, lr=0.0)
+
+
+def test_parameters_of_one_loss_receive_its_plain_gradient_unless_asked_otherwise():
+    model, x = MultiHead(3), batch()
+    heads = list(model.heads.parameters())
+    sum(model(x)).backward()
+    expected = flat_grad(heads)
+    model.zero_grad()
+    IMTL(3).backward(model(x))
+    torch.testing.assert_close(flat_grad(heads), expected)
+    model.zero_grad()
+    IMTL(3, heads="weighted").backward(model(x))
+    assert not torch.allclose(flat_grad(heads), expected)

@@ -9,7 +9,7 @@ from equipoise import Gradients
 from equipoise.aggregation.imtlg import IMTLG
 from tests.aggregation.following import follow_gradient, follow_live, follow_weights, independent
 from tests.golden import load, names
-from tests.models import MultiHead, batch
+from tests.models import MultiHead, batch, flat_grad
 
 
 @pytest.mark.parametrize("name", names("imtlg_*"))
@@ -63,3 +63,16 @@ def test_gradients_are_watched_at_the_shared_representation():
     torch.testing.assert_close(
         balancer.last.weights, IMTLG(3).weigh(torch.stack(at).detach(), Gradients(rows))
     )
+
+
+def test_parameters_of_one_loss_receive_its_plain_gradient_unless_asked_otherwise():
+    model, x = MultiHead(3), batch()
+    heads = list(model.heads.parameters())
+    sum(model(x)).backward()
+    expected = flat_grad(heads)
+    model.zero_grad()
+    IMTLG(3).backward(model(x))
+    torch.testing.assert_close(flat_grad(heads), expected)
+    model.zero_grad()
+    IMTLG(3, heads="weighted").backward(model(x))
+    assert not torch.allclose(flat_grad(heads), expected)

@@ -33,7 +33,9 @@ class AlignedMTL(Aggregation):
             gradients. ``1 / T`` is their mean, as in TorchJD.
         scale_mode: The common eigenvalue ``lambda``: the smallest kept (``"min"``, paper), their
             ``"median"`` (the lower of two) or their mean (``"rmse"``, as the authors call it).
-        options: See `Aggregation`.
+        options: See `Aggregation`. Here ``heads`` is ``"plain"`` unless given, as in LibMTL: a
+            negative weight would make a loss's own parameters raise it. ``balancer(losses)`` has
+            no such exception; use ``backward`` where a loss has parameters of its own.
 
     Raises:
         ValueError: If ``scale_mode`` is unknown or ``preference`` not finite.
@@ -62,6 +64,7 @@ class AlignedMTL(Aggregation):
         scale_mode: EigenvalueScale = "min",
         **options: Unpack[AggregationOptions],
     ) -> None:
+        options.setdefault("heads", "plain")
         super().__init__(losses, **options)
         if scale_mode not in ("min", "median", "rmse"):
             raise ValueError(f"`scale_mode` is {scale_mode!r}; write 'min', 'median' or 'rmse'.")

@@ -38,8 +38,9 @@ class IMTL(Aggregation):
         initial: ``s`` before the first step, one number or one a loss; paper: 0.
         lr: Learning rate of ``s``.
         optimizer: What descends on ``s``: ``"adam"`` or ``"sgd"``.
-        options: See `Aggregation`. The paper gives the parameters that one loss has for itself
-            the gradient of the scaled loss; ``heads="plain"`` is that of the loss as it is.
+        options: See `Aggregation`. Here ``heads`` is ``"plain"`` unless given: a negative weight
+            would make a loss's own parameters raise it. ``balancer(losses)`` has no such exception;
+            use ``backward`` where a loss has parameters of its own.
 
     Raises:
         ValueError: If ``lr`` is not positive or ``optimizer`` is unknown.
@@ -59,7 +60,8 @@ class IMTL(Aggregation):
         ICLR, equations 6 and 8, Algorithm 1.
 
     Differs from the paper in who trains ``s``: there the model's optimizer does, here the balancer
-    itself. Degenerate gradients are as in `IMTLG`.
+    itself; and in what the parameters that one loss has for itself receive: there the gradient of
+    the scaled loss, here that of the loss as it is. Degenerate gradients are as in `IMTLG`.
     """
 
     default_wrt: ClassVar[Literal["shared", "last_shared", "representation"]] = "representation"
@@ -75,6 +77,7 @@ class IMTL(Aggregation):
         optimizer: Rule = "adam",
         **options: Unpack[AggregationOptions],
     ) -> None:
+        options.setdefault("heads", "plain")
         super().__init__(losses, **options)
         self.optimizer = WeightOptimizer(self, optimizer, lr)
         scales = per_loss(initial, self.names, "initial").to(torch.get_default_dtype())

@@ -31,8 +31,9 @@ class IMTLG(Aggregation):
         zero_gradients: Whether gradients of zero are left out (``"drop"``, as in TorchJD), or their
             projection, zero, is the common one (``"stop"``, as in conflictfree, and the limit of
             the formula as a gradient vanishes): then the update is zero.
-        options: See `Aggregation`. The paper gives the parameters that one loss has for itself
-            their plain gradient: ``heads="plain"``.
+        options: See `Aggregation`. Here ``heads`` is ``"plain"`` unless given, as in the paper: a
+            negative weight would make a loss's own parameters raise it. ``balancer(losses)`` has
+            no such exception; use ``backward`` where a loss has parameters of its own.
 
     Raises:
         ValueError: If ``zero_gradients`` is unknown.
@@ -62,6 +63,7 @@ class IMTLG(Aggregation):
         zero_gradients: Literal["drop", "stop"] = "drop",
         **options: Unpack[AggregationOptions],
     ) -> None:
+        options.setdefault("heads", "plain")
         super().__init__(losses, **options)
         if zero_gradients not in ("drop", "stop"):
             raise ValueError(f"`zero_gradients` is {zero_gradients!r}; write 'drop' or 'stop'.")
