@@ -75,3 +75,14 @@ def test_changes_can_be_taken_back() -> None:
     assert example.one.tolist() == [0.0] * 3
     assert example.steps == 0
     assert example.wide.shape == (3, 0)
+
+
+def test_numbers_given_in_double_precision_are_exact_for_losses_in_double_precision() -> None:
+    example = Example()
+    example.state("given", torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64))
+    example.state("changed", torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64))
+    assert example.given.dtype == torch.float32
+    example.changed += 1
+    example.follow(torch.zeros(3, dtype=torch.float64))
+    assert example.given.tolist() == [0.1, 0.2, 0.3]
+    assert example.changed[0] == torch.tensor(0.1) + 1

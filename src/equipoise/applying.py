@@ -14,6 +14,7 @@ from equipoise import sharing
 if TYPE_CHECKING:
     from torch.amp.grad_scaler import GradScaler
 
+    from equipoise.distributed import GradientAverage
     from equipoise.gradients import Passes, Target
     from equipoise.losses import Terms
 
@@ -29,11 +30,13 @@ class Descent:
         retain_graph: Whether the graph outlives the step.
         scaler: Scales the losses against underflow, as for ``scaler.scale(loss).backward()``.
         backward: Called once on the balanced loss in place of ``Tensor.backward``.
+        average: Averages ``.grad`` over the processes of a data-parallel run.
     """
 
     retain_graph: bool = False
     scaler: GradScaler | None = None
     backward: BackwardCall | None = None
+    average: GradientAverage | None = None
 
     def __post_init__(self) -> None:
         """Refuses two ways of scaling at once."""
@@ -57,9 +60,15 @@ class Descent:
             weights: ``[len(present)]``.
             inputs: The leaves that receive a gradient; none named means all.
         """
+        leaves = self.average.unhooked(terms) if self.average is not None else ()
         if self.backward is not None:
             self.backward(terms.balanced(weights))
-            return
+        else:
+            self._run(terms, weights, inputs)
+        if self.average is not None:
+            self.average.apply(leaves)
+
+    def _run(self, terms: Terms, weights: Tensor, inputs: Sequence[Tensor]) -> None:
         torch.autograd.backward(
             terms.tensors,
             self._seeds(terms, weights),
@@ -108,25 +117,30 @@ class Descent:
         targets = [target for target, _ in combined]
         below = sharing.leaves_below(targets)
         above = sharing.leaves_around(terms.tensors, targets)
-        if above & below:
+        if set(above) & set(below):
             msg = (
                 "Some parameters are reached both through what `wrt` names and around it (tied "
                 "weights, or a connection that skips it), so gradients cannot be combined there. "
                 "Write wrt='shared'."
             )
             raise sharing.SharingError(msg)
-        gradients = [gradient for _, gradient in combined]
+        onward = [gradient for _, gradient in combined]
         found = [
-            *_gradients(terms.tensors, list(above), self._seeds(terms, plain), retain_graph=True),
-            *_gradients(targets, list(below), gradients, retain_graph=self.retain_graph),
+            *_gradients(terms.tensors, above, self._seeds(terms, plain), retain_graph=True),
+            *_gradients(targets, below, onward, retain_graph=self.retain_graph),
         ]
+        if self.average is not None and (leaves := self.average.leaves(terms)):
+            gradients = dict(found)
+            found = [(leaf, gradients.get(leaf, torch.zeros_like(leaf))) for leaf in leaves]
+            self.average.processes.average([gradient for _, gradient in found])
         self.write([leaf for leaf, _ in found], [gradient for _, gradient in found])
 
     def _seeds(self, terms: Terms, weights: Tensor) -> list[Tensor]:
         """What each loss's gradient starts from: its weight, times the loss scale."""
         seed = self.seed(terms.tensors)
         weights = weights if seed is None else weights * seed.to(weights.dtype)
-        return [w.to(loss.dtype) for w, loss in zip(weights, terms.tensors, strict=True)]
+        mine = zip(terms.mine(weights), terms.tensors, strict=True)
+        return [weight.to(loss.dtype) for weight, loss in mine]
 
 
 def _gradients(

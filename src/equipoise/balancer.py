@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias, TypedDict
 import torch
 from torch import Tensor
 
+from equipoise.distributed import GradientAverage, Processes
 from equipoise.losses import Losses, LossNames, Terms, loss_names, per_loss, read_losses
 from equipoise.record import Record, spread
 from equipoise.state import Stateful
 
 if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
     from equipoise.gradients import Gradients
 
 LooksAt: TypeAlias = Literal["losses", "norms", "gramian", "gradients"]
@@ -29,6 +32,7 @@ class BalancerOptions(TypedDict, total=False):
     priorities: PerLoss | None
     every: int
     nonfinite: Literal["skip", "raise"]
+    process_group: ProcessGroup | None
 
 
 class Balancer(Stateful, ABC):
@@ -41,6 +45,8 @@ class Balancer(Stateful, ABC):
         every: Recomputes the weights at each ``every``-th step and reuses them in between.
         nonfinite: A NaN or infinite loss never reaches the state. ``"skip"`` lets the gradient show
             it as PyTorch's would; ``"raise"`` makes it a ``ValueError`` that names the loss.
+        process_group: The processes over which values and gradients are averaged in data-parallel
+            training; ``None`` is the default group, if ``torch.distributed`` is on.
 
     Raises:
         TypeError: If a name is not a string.
@@ -71,6 +77,7 @@ class Balancer(Stateful, ABC):
         priorities: PerLoss | None = None,
         every: int = 1,
         nonfinite: Literal["skip", "raise"] = "skip",
+        process_group: ProcessGroup | None = None,
     ) -> None:
         super().__init__(loss_names(losses))
         if isinstance(every, bool) or not isinstance(every, int) or every < 1:
@@ -81,13 +88,15 @@ class Balancer(Stateful, ABC):
             raise ValueError(msg)
         self.every = every
         self.nonfinite = nonfinite
+        self.processes = Processes(process_group)
+        self._average = GradientAverage(self.processes)
         self.last: Record | None = None
         self._frozen = False
         count = len(self.names)
         given = per_loss(
             {} if priorities is None else priorities, self.names, "priorities", default=1.0
         )
-        self.state("priorities", given.float())
+        self.state("priorities", given)
         self.state("resting", torch.ones(count))
         self.state("weight_sum", torch.zeros(count))
         self.state("weight_count", torch.zeros(count))
@@ -115,28 +124,26 @@ class Balancer(Stateful, ABC):
         """Whether steps advance the state."""
         return self.training and not self._frozen
 
-    def _read(self, losses: Losses) -> Terms:
-        terms = read_losses(losses, self.names)
-        self.follow(terms.values())
-        if self.nonfinite == "raise":
-            _raise_if_not_finite(terms.values(), terms.present_names)
-        return terms
-
-    def _due(self, terms: Terms) -> bool:
-        """Whether this step recomputes the weights; counts the step.
+    def _begin(self, losses: Losses) -> tuple[Terms, bool]:
+        """Reads the losses of a step; tells whether it recomputes the weights, and counts it.
 
         A step with a NaN or infinite loss does not count. Where the values lie on an accelerator
         that is left to `_guarded`, which needs no synchronisation.
         """
-        if not self.learning:
-            return False
+        terms = read_losses(losses, self.names)
+        due = self.learning and self._calls % self.every == 0
+        if due:
+            terms = self.processes.agree(terms)
+        self.follow(terms.values())
+        if self.nonfinite == "raise":
+            _raise_if_not_finite(terms.values(), terms.present_names)
+        known = terms.values().device.type == "cpu" and (due or self.processes.count == 1)
         finite = terms.values().isfinite()
-        if finite.device.type == "cpu" and not bool(finite.all()):
+        if self.learning and known and not bool(finite.all()):
             self.skipped += spread((~finite).long(), terms.present, len(self.names), 0)
-            return False
-        due = self._calls % self.every == 0
-        self._calls += 1
-        return due
+            return terms, False
+        self._calls += self.learning
+        return terms, due
 
     def _guarded(self, values: Tensor, formula: Callable[[], Tensor], fallback: Tensor) -> Tensor:
         """Runs a formula; what is not finite, in or out, leaves no trace in the state."""
@@ -165,7 +172,7 @@ class Balancer(Stateful, ABC):
             norms=None if norms is None else spread(norms, present, count, torch.nan),
             cosines=None if cosines is None else spread(cosines, present, count, torch.nan),
         )
-        if self.learning:
+        if self.learning and (terms.given is not None or self.processes.count == 1):
             counted = values.isfinite().all().to(weights.dtype).expand(len(present))
             counted = spread(counted, present, count, 0.0)
             self.weight_sum += torch.where(counted > 0, self.last.weights, 0.0)

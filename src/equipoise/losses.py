@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 import torch
@@ -114,18 +115,39 @@ class Terms:
 
     Attributes:
         names: The names of all ``T`` losses.
-        present: The positions of those that are there, ascending.
-        tensors: Their live scalars (shape ``[]``), in the order of ``present``.
+        present: The positions of those that are there, ascending. In a data-parallel run: that some
+            process has.
+        tensors: The live scalars (shape ``[]``) that this process has.
+        here: Their positions in ``present``.
+        given: The values of the losses that are there, if agreed upon between processes.
+        everywhere: Whether every process has every loss.
     """
 
     names: tuple[str, ...]
     present: tuple[int, ...]
     tensors: tuple[Tensor, ...]
+    here: tuple[int, ...]
+    given: Tensor | None = None
+    everywhere: bool = True
 
     @property
     def complete(self) -> bool:
-        """Whether every loss is there."""
-        return len(self.present) == len(self.names)
+        """Whether every loss is there, on every process."""
+        return self.everywhere and len(self.present) == len(self.names)
+
+    @property
+    def places(self) -> list[Tensor | None]:
+        """The live scalars in the order of ``present``, ``None`` where another process has it."""
+        places: list[Tensor | None] = [None] * len(self.present)
+        for place, tensor in zip(self.here, self.tensors, strict=True):
+            places[place] = tensor
+        return places
+
+    def mine(self, numbers: Tensor) -> Tensor:
+        """Those of ``[len(present)]`` numbers that belong to this process's tensors."""
+        if len(self.here) == len(self.present):
+            return numbers
+        return numbers.index_select(0, torch.tensor(self.here, device=numbers.device))
 
     @property
     def present_names(self) -> tuple[str, ...]:
@@ -138,6 +160,12 @@ class Terms:
         Returns:
             ``[len(present)]``.
         """
+        return self._values
+
+    @cached_property
+    def _values(self) -> Tensor:
+        if self.given is not None:
+            return self.given
         values = torch.stack([tensor.detach() for tensor in self.tensors])
         return values if values.dtype == torch.float64 else values.float()
 
@@ -150,9 +178,11 @@ class Terms:
         Returns:
             A scalar to call ``.backward()`` on.
         """
-        total = self.tensors[0] * weights[0].to(self.tensors[0].dtype)
-        for tensor, weight in zip(self.tensors[1:], weights[1:], strict=True):
-            total = total + tensor * weight.to(tensor.dtype)
+        mine = zip(self.tensors, self.mine(weights), strict=True)
+        weighted = [tensor * weight.to(tensor.dtype) for tensor, weight in mine]
+        total = weighted[0]
+        for term in weighted[1:]:
+            total = total + term
         return total
 
 
@@ -185,7 +215,7 @@ def read_losses(losses: Losses, names: tuple[str, ...]) -> Terms:
                 f"move it with `.to({str(device)!r})`."
             )
             raise ValueError(msg)
-    return Terms(names, present, tuple(found))
+    return Terms(names, present, tuple(found), tuple(range(len(found))))
 
 
 def _by_position(losses: Losses, names: tuple[str, ...]) -> Sequence[Tensor | None]:

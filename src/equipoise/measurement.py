@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from equipoise.gradients import Gradients, Measuring, Passes, StreamedGradients, stack_rows
+from equipoise.distributed import Processes
+from equipoise.gradients import Gradients, Measuring, Passes, Pool, StreamedGradients, stack_rows
 from equipoise.losses import Losses, loss_names, read_losses
-from equipoise.sharing import SharingError
+from equipoise.sharing import Parameters, SharingError
 from equipoise.watching import Watched, like, watch
 
 if TYPE_CHECKING:
@@ -48,27 +49,58 @@ class Measurement:
 
     Args:
         measuring: What to spend.
+        processes: Those of a data-parallel run.
         norms_only: Whether norms are all that is asked for.
     """
 
-    def __init__(self, measuring: Measuring, *, norms_only: bool = False) -> None:
+    def __init__(
+        self, measuring: Measuring, processes: Processes, *, norms_only: bool = False
+    ) -> None:
         self.measuring = measuring
+        self.processes = processes
         self.norms_only = norms_only
         self._rows: Tensor | None = None
-        self._layer: tuple[Tensor, ...] | None = None
+        self._known: tuple[Wrt, Watched] | None = None
 
     def __deepcopy__(self, memo: dict[int, object]) -> Measurement:
         """A copy starts afresh: what is kept belongs to one model."""
-        return Measurement(self.measuring, norms_only=self.norms_only)
+        return Measurement(self.measuring, self.processes, norms_only=self.norms_only)
 
     def __getstate__(self) -> dict[str, object]:
         """As for copies: neither rows nor parameters are pickled."""
-        return {**self.__dict__, "_rows": None, "_layer": None}
+        return {**self.__dict__, "_rows": None, "_known": None}
+
+    def watch(self, terms: Terms, wrt: Wrt) -> Watched | None:
+        """What is watched in this step.
+
+        Absent losses must not change it: the others keep what all of them share. Before a step had
+        all losses on all processes, processes with different losses would find different layers.
+
+        Args:
+            terms: The losses of the step.
+            wrt: Where to watch.
+
+        Returns:
+            The targets, or ``None`` where that cannot be told yet.
+
+        Raises:
+            SharingError: If the losses share nothing, or none reaches what ``wrt`` names.
+        """
+        if not terms.complete:
+            if self._known is not None and self._known[0] is wrt:
+                return _among(self._known[1], terms.present)
+            apart = len(terms.here) < 2 or self.processes.count > 1
+            if isinstance(wrt, str) and apart and len(terms.names) > 1:
+                return None
+        watched = watch(terms.tensors, wrt)
+        if terms.complete and all(isinstance(t, Tensor) and t.is_leaf for t in watched.targets):
+            self._known = (wrt, watched)
+        return watched if terms.complete else replace(watched, leaves=None)
 
     def run(
         self,
         terms: Terms,
-        wrt: Wrt,
+        watched: Watched,
         *,
         retain_graph: bool,
         seed: Tensor | None = None,
@@ -78,7 +110,7 @@ class Measurement:
 
         Args:
             terms: The losses of the step.
-            wrt: Where to watch.
+            watched: Where to watch.
             retain_graph: Whether the graph outlives the step.
             seed: A loss scale, which the rows then carry.
             applies: Whether ``.grad`` may be written from the rows; else the graph is kept.
@@ -87,46 +119,53 @@ class Measurement:
             The gradients, and what is needed to apply them.
 
         Raises:
-            SharingError: If the losses share nothing, or none reaches what ``wrt`` names.
+            SharingError: If no loss reaches the targets.
         """
-        watched = self._watch(terms, wrt)
-        leaves = watched.leaves if applies and self._stacks(len(terms.tensors)) else None
+        places = terms.places
+        leaves = watched.leaves if applies and self._stacks(len(places)) else None
+        by_leaf = all(isinstance(t, Tensor) and t.is_leaf for t in watched.targets)
+        together = self.processes.count > 1
         passes = Passes(
-            terms.tensors,
+            places,
             (*watched.targets, *leaves.inputs) if leaves else watched.targets,
             own=leaves.own if leaves else (),
             seed=seed,
             retain_graph=retain_graph or leaves is None,
+            average=self.processes.average if together and by_leaf else None,
         )
-        gradients, rows = self._measure(passes, watched.sizes)
+        pool = self._pool if together and not by_leaf else None
+        gradients, rows = self._measure(passes, watched.sizes, pool)
         if seed is not None:
-            gradients = gradients.scaled((1 / seed).expand(len(terms.tensors)))
+            gradients = gradients.scaled((1 / seed).expand(len(places)))
         return Measured(gradients, passes, watched.sizes, rows if leaves else None)
+
+    def _pool(self, products: Tensor) -> Tensor:
+        """A representation lies spread over the processes, each with its own samples.
+
+        The loss of the whole batch is the mean over processes, so the gradient at each part is that
+        of the process's own loss divided by their number.
+        """
+        pooled = products / self.processes.count**2
+        self.processes.sum([pooled])
+        return pooled
 
     def _stacks(self, losses: int) -> bool:
         rows = self.measuring.rows
         return not self.norms_only and (rows is None or rows >= losses)
 
-    def _watch(self, terms: Terms, wrt: Wrt) -> Watched:
-        """Absent losses must not change what is watched: the others keep what all of them share."""
-        named = wrt in ("shared", "last_shared") if isinstance(wrt, str) else False
-        if named and not terms.complete and self._layer is not None:
-            return watch(terms.tensors, self._layer)
-        watched = watch(terms.tensors, wrt)
-        if named and terms.complete:
-            self._layer = tuple(t for t in watched.targets if isinstance(t, Tensor))
-        return watched
-
-    def _measure(self, passes: Passes, sizes: list[int]) -> tuple[Gradients, Tensor | None]:
+    def _measure(
+        self, passes: Passes, sizes: list[int], pool: Pool | None
+    ) -> tuple[Gradients, Tensor | None]:
         if not self._stacks(len(passes.losses)):
-            return StreamedGradients(passes, sizes, self.measuring.rows), None
+            return StreamedGradients(passes, sizes, self.measuring.rows, pool=pool), None
         inputs = [t.numel() for t in passes.targets[len(sizes) :] if isinstance(t, Tensor)]
-        rows = self._room(len(passes.losses), sum(sizes) + sum(inputs), passes.losses[0])
+        rows = self._room(len(passes.losses), sum(sizes) + sum(inputs), passes.like)
         stack_rows(passes, rows, [*sizes, *inputs], self.measuring.chunk)
-        if not passes.reached:
+        if not passes.reached and passes.average is None:
             msg = "No loss reaches what `wrt` names; pass what the losses were computed from."
             raise SharingError(msg)
-        return Gradients(rows[:, : sum(sizes)], sizes), rows
+        passes.average_own()
+        return Gradients(rows[:, : sum(sizes)], sizes, pool=pool), rows
 
     def _room(self, losses: int, width: int, like: Tensor) -> Tensor:
         """One preallocated tensor, reused from step to step."""
@@ -134,14 +173,17 @@ class Measurement:
         if dtype is None:
             dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
         rows = self._rows
-        if (
-            rows is None
-            or rows.shape != (losses, width)
-            or rows.dtype != dtype
-            or rows.device != like.device
-        ):
+        same = rows is not None and rows.shape == (losses, width) and rows.dtype == dtype
+        if rows is None or not same or rows.device != like.device:
             self._rows = rows = torch.empty(losses, width, dtype=dtype, device=like.device)
         return rows
+
+
+def _among(watched: Watched, present: tuple[int, ...]) -> Watched:
+    if watched.leaves is None:
+        return watched
+    own = tuple(watched.leaves.own[i] for i in present)
+    return Watched(watched.targets, Parameters(watched.leaves.shared, own, watched.leaves.inputs))
 
 
 def measure(
@@ -149,7 +191,7 @@ def measure(
 ) -> Gradients:
     """Measures the gradients of losses on the live graph, for diagnosis and for one's own methods.
 
-    The graph is kept, so that a backward pass can follow.
+    The graph is kept, so that a backward pass can follow. Nothing is averaged between processes.
 
     Args:
         losses: A mapping by name, a sequence, or a ``[T]`` tensor.
@@ -171,5 +213,6 @@ def measure(
     """
     names = list(losses) if isinstance(losses, Mapping) else len(losses)
     terms = read_losses(losses, loss_names(names))
-    measurement = Measurement(measuring or Measuring())
-    return measurement.run(terms, wrt, retain_graph=True, applies=False).gradients
+    measurement = Measurement(measuring or Measuring(), Processes(alone=True))
+    watched = watch(terms.tensors, wrt)
+    return measurement.run(terms, watched, retain_graph=True, applies=False).gradients

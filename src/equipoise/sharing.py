@@ -80,7 +80,9 @@ class _Parting:
     @property
     def meeting(self) -> list[Node]:
         """Where all losses have met: nodes whose every reached output all of them reach."""
-        return [*self._pending, *(node for node, mask in self.leaves.items() if mask == self.full)]
+        newest_first = sorted(self._pending, key=lambda node: -node._sequence_nr())
+        leaves = [node for node, mask in self.leaves.items() if mask == self.full]
+        return [*newest_first, *leaves]
 
     def _reach(self, node: Node, output: int, losses: int) -> None:
         number = node._sequence_nr()
@@ -186,8 +188,8 @@ def _children_first(roots: Iterable[Node], floor: int = -1) -> Iterable[Node]:
 def _below(frontier: Iterable[Node]) -> dict[Node, None]:
     """The leaves reached from the frontier, in the order of the walk."""
     leaves: dict[Node, None] = {}
-    seen: set[Node] = set(frontier)
-    stack = list(seen)
+    stack = list(frontier)
+    seen: set[Node] = set(stack)
     while stack:
         node = stack.pop()
         if node._sequence_nr() == _LEAF:
@@ -364,28 +366,28 @@ def _who_meets_whom(parting: _Parting, count: int) -> str:
     return f" The losses at positions {which} share nothing with the others; leave them out."
 
 
-def leaves_below(targets: Iterable[Tensor | GradientEdge]) -> set[Tensor]:
+def leaves_below(targets: Iterable[Tensor | GradientEdge]) -> list[Tensor]:
     """The leaves whose gradients flow through some of the targets, leaf targets included."""
-    return {_variable(node) for node in _below(node for node, _ in _edges(targets))}
+    return [_variable(node) for node in _below(node for node, _ in _edges(targets))]
 
 
 def leaves_around(
     losses: Sequence[Tensor], targets: Iterable[Tensor | GradientEdge]
-) -> set[Tensor]:
+) -> list[Tensor]:
     """The leaves that losses reach on paths through none of the targets."""
     cut = set(_edges(targets))
-    seen = {edge for edge in _edges(losses) if edge not in cut}
-    stack = list(seen)
-    leaves = set()
+    stack = [edge for edge in _edges(losses) if edge not in cut]
+    seen = set(stack)
+    leaves: dict[Tensor, None] = {}
     while stack:
         node, _ = stack.pop()
         if node._sequence_nr() == _LEAF:
-            leaves.add(_variable(node))
+            leaves[_variable(node)] = None
         for child, output in node.next_functions:
             if child is not None and (child, output) not in cut and (child, output) not in seen:
                 seen.add((child, output))
                 stack.append((child, output))
-    return leaves
+    return list(leaves)
 
 
 def _edges(targets: Iterable[Tensor | GradientEdge]) -> list[tuple[Node, int]]:

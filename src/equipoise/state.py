@@ -25,18 +25,23 @@ class Stateful(nn.Module):
         self._calls = 0
         self._axes: dict[str, int] = {}
         self._wide: set[str] = set()
+        self._exact: dict[str, Tensor] = {}
 
     def state(self, name: str, value: Tensor, *, axes: int = 1) -> None:
         """Declares a piece of state, a buffer that is saved and resumed.
 
         Args:
             name: The attribute under which the formula reads and assigns it.
-            value: Its value before the first step. A trailing size of 0 says that only the
+            value: Its value before the first step; a number given in float64 is kept exactly for
+                losses in float64. A trailing size of 0 says that only the
                 gradients tell its width: the formula assigns it whole at the first step.
             axes: How many leading axes run over the losses: 1 for ``[T, ...]``, 2 for ``[T, T]``, 0
                 for state that is not told apart by loss. While a loss is absent the formula sees
                 the state without it, and what belongs to it rests.
         """
+        if value.dtype == torch.float64:
+            self._exact[name] = value
+            value = value.to(torch.get_default_dtype())
         self.register_buffer(name, value)
         self._axes[name] = axes
         if value.ndim > 0 and value.shape[-1] == 0:
@@ -73,8 +78,18 @@ class Stateful(nn.Module):
         mine = next(b for b in self.buffers(recurse=False) if b.is_floating_point())
         dtype = torch.promote_types(mine.dtype, values.dtype)
         if mine.dtype != dtype or mine.device != values.device:
+            before = {name: getattr(self, name) for name in self._exact}
             self.to(device=values.device, dtype=dtype)
+            self._restore_exact(before)
         return values.to(dtype)
+
+    def _restore_exact(self, before: dict[str, Tensor]) -> None:
+        """What still has the value that it was given takes that value in full precision."""
+        for name, was in before.items():
+            exact = self._exact[name].to(was.device)
+            if torch.equal(exact.to(was.dtype), was):
+                now: Tensor = getattr(self, name)
+                self._buffers[name] = exact.to(now)
 
     @contextmanager
     def among(self, present: tuple[int, ...]) -> Iterator[None]:

@@ -320,7 +320,7 @@ def test_copies_and_pickles_keep_neither_rows_nor_parameters() -> None:
     balancer.backward(MultiHead(2)(batch()))
     again = copy.deepcopy(balancer)
     assert again._measurement._rows is None
-    assert again._measurement._layer is None
+    assert again._measurement._known is None
     thawed = pickle.loads(pickle.dumps(balancer._measurement))  # noqa: S301
     assert isinstance(thawed, Measurement)
     assert thawed._rows is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
@@ -16,10 +17,11 @@ from equipoise.measurement import Measured, Measurement
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.amp.grad_scaler import GradScaler
+    from torch.distributed import ProcessGroup
 
     from equipoise.losses import Losses, LossNames, Terms
     from equipoise.record import Record
-    from equipoise.watching import Wrt
+    from equipoise.watching import Watched, Wrt
 
 
 class AggregationOptions(BalancerOptions, total=False):
@@ -45,6 +47,7 @@ class Aggregation(Balancer):
         priorities: See `Balancer`.
         every: See `Balancer`.
         nonfinite: See `Balancer`.
+        process_group: See `Balancer`.
 
     Raises:
         ValueError: If an option is out of range, or ``every`` is set for a method without weights.
@@ -63,8 +66,15 @@ class Aggregation(Balancer):
         priorities: PerLoss | None = None,
         every: int = 1,
         nonfinite: Literal["skip", "raise"] = "skip",
+        process_group: ProcessGroup | None = None,
     ) -> None:
-        super().__init__(losses, priorities=priorities, every=every, nonfinite=nonfinite)
+        super().__init__(
+            losses,
+            priorities=priorities,
+            every=every,
+            nonfinite=nonfinite,
+            process_group=process_group,
+        )
         if heads not in ("weighted", "plain"):
             msg = f"`heads` is {heads!r}; write 'weighted' or 'plain'."
             raise ValueError(msg)
@@ -76,7 +86,7 @@ class Aggregation(Balancer):
         self.heads = heads
         self._wrt: tuple[Wrt] = (self.default_wrt if wrt is None else wrt,)  # no submodule of ours
         self._measurement = Measurement(
-            measuring or Measuring(), norms_only=self.looks_at == "norms"
+            measuring or Measuring(), self.processes, norms_only=self.looks_at == "norms"
         )
 
     def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
@@ -150,15 +160,18 @@ class Aggregation(Balancer):
                 "balanced loss; call `backward(losses)` instead."
             )
             raise TypeError(msg)
-        terms = self._read(losses)
+        terms, due = self._begin(losses)
+        watched = self._watch(terms, None) if due and torch.is_grad_enabled() else None
         gradients = None
-        if torch.is_grad_enabled() and self._due(terms):
-            wrt = self._wrt[0]
-            measured = self._measurement.run(terms, wrt, retain_graph=True, applies=False)
+        if watched is not None:
+            measured = self._measurement.run(terms, watched, retain_graph=True, applies=False)
             gradients = measured.gradients
         weights = self._decide(terms, gradients)
         self._note(terms, weights, gradients)
         return terms.balanced(weights)
+
+    def _watch(self, terms: Terms, wrt: Wrt | None) -> Watched | None:
+        return self._measurement.watch(terms, self._wrt[0] if wrt is None else wrt)
 
     def _decide(self, terms: Terms, gradients: Gradients | None) -> Tensor:
         """The weights to apply, ``[len(present)]``."""
@@ -190,16 +203,16 @@ class Aggregation(Balancer):
         Returns:
             The record of the step.
         """
-        descent = Descent(retain_graph, scaler, backward)
-        terms = self._read(losses)
-        due = self._due(terms)
-        if self.weighting and not due:
+        descent = Descent(retain_graph, scaler, backward, self._average)
+        terms, due = self._begin(losses)
+        watched = self._watch(terms, wrt) if due or not self.weighting else None
+        if watched is None:
             weights = self._decide(terms, None)
             self._descend(descent, terms, weights)
             return self._note(terms, weights)
         measured = self._measurement.run(
             terms,
-            self._wrt[0] if wrt is None else wrt,
+            watched,
             retain_graph=retain_graph,
             seed=descent.seed(terms.tensors),
             applies=backward is None,
@@ -227,7 +240,7 @@ class Aggregation(Balancer):
         leaves = sharing.parameters(terms.tensors)
         own = [leaf for part in leaves.own for leaf in part]
         if own:
-            first = Descent(retain_graph=True, scaler=descent.scaler, backward=descent.backward)
+            first = replace(descent, retain_graph=True)
             first.weighted(terms, self._own_weights(terms, weights), own)
         descent.weighted(terms, weights, [*leaves.shared, *leaves.inputs])
 

@@ -41,8 +41,7 @@ class Weighting(Balancer):
         self.resting.copy_(weights)
         return weights
 
-    def _decide(self, terms: Terms) -> Tensor:
-        due = self._due(terms)
+    def _decide(self, terms: Terms, *, due: bool) -> Tensor:
         values = self.follow(terms.values())
         with self.among(terms.present):
             weights = self.weigh(values * self.priorities) if due else self.resting
@@ -57,8 +56,8 @@ class Weighting(Balancer):
         Returns:
             ``sum_i w_i L_i``, with constant weights.
         """
-        terms = self._read(losses)
-        weights = self._decide(terms)
+        terms, due = self._begin(losses)
+        weights = self._decide(terms, due=due)
         self._note(terms, weights)
         return terms.balanced(weights)
 
@@ -84,8 +83,8 @@ class Weighting(Balancer):
             The record of the step.
         """
         del wrt
-        descent = Descent(retain_graph, scaler, backward)
-        terms = self._read(losses)
-        weights = self._decide(terms)
+        descent = Descent(retain_graph, scaler, backward, self._average)
+        terms, due = self._begin(losses)
+        weights = self._decide(terms, due=due)
         descent.weighted(terms, weights)
         return self._note(terms, weights)

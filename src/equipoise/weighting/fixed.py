@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-
 from equipoise.losses import per_loss
 from equipoise.weighting.base import Weighting
 
@@ -39,7 +37,7 @@ class Fixed(Weighting):
         self, losses: LossNames, weights: PerLoss, **options: Unpack[BalancerOptions]
     ) -> None:
         super().__init__(losses, **options)
-        found = per_loss(weights, self.names, "weights").to(torch.get_default_dtype())
+        found = per_loss(weights, self.names, "weights")
         self.state("fixed", found)
         self.resting.copy_(found)
 

@@ -71,9 +71,8 @@ class Uncertainty(Weighting):
         super().__init__(losses, **options)
         self.regulariser = regulariser
         self.optimizer = WeightOptimizer(self, optimizer, lr)
-        dtype = torch.get_default_dtype()
-        self.state("factor", per_loss(factor, self.names, "factor").to(dtype))
-        self.state("log_variances", per_loss(initial, self.names, "initial").to(dtype))
+        self.state("factor", per_loss(factor, self.names, "factor"))
+        self.state("log_variances", per_loss(initial, self.names, "initial"))
         self.resting.copy_(self.factor * torch.exp(-self.log_variances))
 
     def _weigh(self, values: Tensor) -> Tensor:
