@@ -31,3 +31,10 @@ def test_a_gramian_that_is_not_finite_gives_nan_and_reaches_no_solver(entry):
         raise AssertionError
 
     assert solve(gram, never).isnan().tolist() == [True, True, True]
+
+
+def test_rows_below_the_gramian_reach_the_solver_with_it():
+    given = torch.cat([torch.eye(2), torch.tensor([[3.0, 5.0]])])
+    assert torch.equal(solve(given, lambda rows: rows[-1].copy()), torch.tensor([3.0, 5.0]))
+    given[0, 0] = math.nan
+    assert solve(given, lambda rows: rows[-1].copy()).shape == (2,)

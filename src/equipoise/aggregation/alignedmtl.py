@@ -74,6 +74,8 @@ class AlignedMTL(Aggregation):
     def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
         gram = gradients.gram()
         epsilon = torch.finfo(gram.dtype).eps
-        preference = self.preference.double().cpu().numpy()
-        weights = solve(gram, lambda array: aligned(array, preference, self.scale_mode, epsilon))
+        weights = solve(
+            torch.cat([gram, self.preference[None]]),
+            lambda given: aligned(given[:-1], given[-1], self.scale_mode, epsilon),
+        )
         return weights.to(values.dtype)

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
 from equipoise.aggregation.solving import solve
@@ -64,10 +65,10 @@ class DualCone(Aggregation):
         """The formula: ``[T]`` weights."""
 
     def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
-        preference = self.preference.double().cpu().numpy()
-        preference = preference / len(preference) if self.averages else preference
+        preference = self.preference / len(values) if self.averages else self.preference
         weights = solve(
-            gradients.gram(), lambda gram: self._project(self._regularised(gram), preference)
+            torch.cat([gradients.gram(), preference[None]]),
+            lambda given: self._project(self._regularised(given[:-1]), given[-1]),
         )
         return weights.to(values.dtype)
 

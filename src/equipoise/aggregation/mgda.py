@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-import numpy as np
 import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from typing_extensions import Unpack
 
+    from equipoise.aggregation.solving import Matrix
     from equipoise.gradients import Gradients
     from equipoise.losses import LossNames
 
@@ -82,9 +82,8 @@ class MGDA(Aggregation):
 
     def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
         divisors = self._divisors(values, gradients)
-        n = np.array(divisors.tolist())
-        weights = solve(gradients.gram(), lambda gram: min_norm_point(gram / n / n[:, None]))
-        weights = weights.to(values.dtype)
+        given = torch.cat([gradients.gram(), divisors[None]])
+        weights = solve(given, _normalized_point).to(values.dtype)
         if self.apply_to == "normalized":
             weights = weights / divisors
         return weights * len(weights) if self.reduction == "sum" else weights
@@ -96,3 +95,8 @@ class MGDA(Aggregation):
         if self.normalization in ("l2", "loss+"):
             divisors = divisors * gradients.norms().to(values.dtype)
         return torch.where(divisors > 0, divisors, 1.0)
+
+
+def _normalized_point(given: Matrix) -> Matrix:
+    gram, n = given[:-1], given[-1]
+    return min_norm_point(gram / n / n[:, None])

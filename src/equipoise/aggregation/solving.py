@@ -18,7 +18,8 @@ def solve(gram: Tensor, solver: Callable[[Matrix], Matrix]) -> Tensor:
     """Solves a small problem in float64 on the host.
 
     Args:
-        gram: ``[T, T]``, on any device: reading it is the one synchronisation of a step.
+        gram: ``[T, T]``, on any device: reading it is the one synchronisation of a step. What else
+            the solver reads from the device may lie below it, as further rows.
         solver: Takes and returns float64 arrays, such as those of `equipoise.solvers`.
 
     Returns:
@@ -27,5 +28,5 @@ def solve(gram: Tensor, solver: Callable[[Matrix], Matrix]) -> Tensor:
     """
     array = gram.detach().to("cpu", torch.float64).numpy()
     if not np.isfinite(array).all():
-        return gram.new_full((len(gram),), torch.nan)
+        return gram.new_full(gram.shape[-1:], torch.nan)
     return torch.from_numpy(solver(array)).to(gram)
