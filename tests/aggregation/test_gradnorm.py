@@ -159,6 +159,15 @@ def test_a_negative_weight_is_raised_to_the_floor():
     torch.testing.assert_close(weights, tensor([0.0, 2.0]))
 
 
+@pytest.mark.parametrize("parametrisation", ["exponential", "softmax"])
+def test_a_weight_that_underflowed_stops_no_later_step(parametrisation):
+    balancer = GradNorm(2, optimizer="sgd", lr=1.0, parametrisation=parametrisation)
+    for _ in range(3):
+        weights = balancer.weigh(tensor([1.0, 1.0]), Gradients(tensor([[1e15], [1.0]])))
+        assert weights.isfinite().all()
+        assert balancer.skipped.sum() == 0
+
+
 def test_losses_that_reach_exactly_zero_leave_finite_weights():
     balancer = GradNorm(2)
     for values in ([1.0, 1.0], [0.0, 1.0], [0.0, 0.0], [1.0, 0.5]):

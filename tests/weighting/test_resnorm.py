@@ -40,6 +40,13 @@ def test_weights_sum_to_the_number_of_losses():
         torch.testing.assert_close(weights.sum(), tensor(4.0))
 
 
+def test_a_weight_that_underflowed_stops_no_later_step():
+    balancer = ResNorm(2, optimizer="sgd", lr=1.0)
+    for _ in range(3):
+        assert balancer.weigh(tensor([1e15, 1.0])).isfinite().all()
+        assert balancer.skipped.sum() == 0
+
+
 def test_losses_that_are_exactly_zero_leave_finite_weights():
     balancer = ResNorm(2)
     for values in ([0.0, 1.0], [0.0, 0.0], [1.0, 0.5]):

@@ -158,4 +158,6 @@ class GradNorm(Aggregation):
         gradient = self.loss_weights * slopes
         if self.parametrisation == "softmax":
             gradient = gradient - self.loss_weights * (gradient.sum() / total)
-        return total * self._moved(self.loss_weights.log(), gradient).softmax(dim=0)
+        smallest = torch.finfo(gradient.dtype).tiny  # a weight that underflowed has no logarithm
+        logarithms = self.loss_weights.clamp(min=smallest).log()
+        return total * self._moved(logarithms, gradient).softmax(dim=0)

@@ -76,6 +76,8 @@ class ResNorm(Weighting):
         weighted = self.loss_weights * values
         target = values.mean() * training_rates(values, self.initial) ** self.alpha
         gradient = torch.sign(weighted - target) * weighted
-        exponents = self.optimizer.descend(self, self.loss_weights.log(), gradient)
-        self.loss_weights = self.loss_weights.sum() * exponents.softmax(dim=0)
+        smallest = torch.finfo(values.dtype).tiny  # a weight that underflowed has no logarithm
+        logarithms = self.loss_weights.clamp(min=smallest).log()
+        descended = self.optimizer.descend(self, logarithms, gradient)
+        self.loss_weights = self.loss_weights.sum() * descended.softmax(dim=0)
         return self.loss_weights
