@@ -1,0 +1,151 @@
+"""Learning rate annealing for physics-informed networks (Wang, Teng & Perdikaris 2020)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import torch
+
+from equipoise.aggregation.base import Aggregation, AggregationOptions
+from equipoise.marking import mark
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Unpack
+
+    from equipoise.balancer import LooksAt
+    from equipoise.gradients import Gradients, Row
+    from equipoise.losses import LossNames
+
+
+class LearningRateAnnealing(Aggregation):
+    r"""Raises the weights of losses whose gradients are small beside those of the residual.
+
+    With ``r`` the reference loss (the residual of the equation) and means over all parameters,
+
+    .. math:: \lambda_i \leftarrow (1 - \alpha) \lambda_i + \alpha \hat\lambda_i, \qquad
+        \hat\lambda_i = \frac{\max |\nabla L_r|}{\mathrm{mean} |\nabla L_i| + \epsilon}
+
+    and :math:`\lambda_r = 1`. The published codes are these choices:
+
+    =====================  =========  ==============  ===========  =============  =====  =======
+    code                   numerator  pooling         denominator  reference      alpha  epsilon
+    =====================  =========  ==============  ===========  =============  =====  =======
+    paper, ConFIG          max        elements        plain        fixed          0.1    0
+    authors, Helmholtz     max        layer_means     weighted     fixed          0.1    0
+    authors, Navier-Stokes max        layer_ratios    weighted     fixed          0.1    0
+    PhysicsNeMo            mean       elements        plain        averaged       0.01   1e-8
+    ReLoBRaLo's authors    mean       elements        plain        fixed          0.001  1e-8
+    =====================  =========  ==============  ===========  =============  =====  =======
+
+    Args:
+        losses: How many losses there are, or their unique names.
+        reference: The name of the reference loss; default the first.
+        alpha: How much the newest value counts, in (0, 1]. The paper recommends 0.9, its authors'
+            code has 0.1, which is the default here.
+        numerator: ``"max"``, or ``"mean"`` as in Jin et al. 2021 (NSFnets).
+        pooling: ``"elements"`` pools over all elements; ``"layer_means"`` averages the means of
+            the tensors; ``"layer_ratios"`` takes the largest ratio among the tensors.
+        denominator: ``"plain"``, or ``"weighted"``: the gradient of :math:`\lambda_i L_i`, with
+            which :math:`\lambda_i` settles at the root of the ratio.
+        reference_weight: ``"fixed"`` at 1, or ``"averaged"`` like the others.
+        eps: :math:`\epsilon`.
+        options: See `Aggregation`. The authors watch weight matrices, no biases, and have
+            ``every=10``.
+
+    Raises:
+        ValueError: If a choice or a name is unknown, or a number out of range.
+
+    Example:
+        >>> from equipoise.gradients import Gradients
+        >>> gradients = Gradients(torch.tensor([[4.0, 0.0], [1.0, 1.0]]))
+        >>> balancer = LearningRateAnnealing(["residual", "boundary"], alpha=0.5)
+        >>> balancer.weigh(torch.tensor([1.0, 1.0]), gradients)
+        tensor([1.0000, 2.5000])
+
+    References:
+        Wang, Teng, Perdikaris 2020, arXiv 2001.04536, Algorithm 1; Jin, Cai, Li, Karniadakis 2021,
+        arXiv 2003.06496.
+
+    Differs from the authors' code in that a step applies the weights that it has just computed. A
+    loss keeps its weight where its gradient and ``eps`` are zero, or the reference is absent.
+    """
+
+    looks_at: ClassVar[LooksAt] = "norms"
+
+    loss_weights: Tensor
+    is_reference: Tensor
+
+    def __init__(
+        self,
+        losses: LossNames,
+        *,
+        reference: str | None = None,
+        alpha: float = 0.1,
+        numerator: Literal["max", "mean"] = "max",
+        pooling: Literal["elements", "layer_means", "layer_ratios"] = "elements",
+        denominator: Literal["plain", "weighted"] = "plain",
+        reference_weight: Literal["fixed", "averaged"] = "fixed",
+        eps: float = 0.0,
+        **options: Unpack[AggregationOptions],
+    ) -> None:
+        super().__init__(losses, **options)
+        if not 0 < alpha <= 1:
+            msg = f"`alpha` is {alpha}; it must lie in (0, 1]."
+            raise ValueError(msg)
+        if not eps >= 0:
+            msg = f"`eps` is {eps}; it must not be negative."
+            raise ValueError(msg)
+        _check("numerator", numerator, ("max", "mean"))
+        _check("pooling", pooling, ("elements", "layer_means", "layer_ratios"))
+        _check("denominator", denominator, ("plain", "weighted"))
+        _check("reference_weight", reference_weight, ("fixed", "averaged"))
+        self.alpha = alpha
+        self.numerator = numerator
+        self.pooling = pooling
+        self.denominator = denominator
+        self.reference_weight = reference_weight
+        self.eps = eps
+        self.state("is_reference", mark(reference, self.names, "reference"))
+        self.state("loss_weights", torch.ones(len(self.names)))
+
+    def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
+        statistic = _over_elements if self.pooling == "elements" else _over_tensors
+        found = self._ratios(gradients.per_loss(statistic).to(values.dtype))
+        learned = (1 - self.alpha) * self.loss_weights + self.alpha * found
+        if self.reference_weight == "fixed":
+            learned = torch.where(self.is_reference > 0, 1.0, learned)
+        self.loss_weights = torch.where(self.is_reference.any(), learned, self.loss_weights)
+        return self.loss_weights
+
+    def _ratios(self, statistics: Tensor) -> Tensor:
+        """The new values, ``[T]``, from the maxima and means of ``[T, tensors, 2]``."""
+        maxima, means = statistics.unbind(dim=-1)
+        if self.pooling == "layer_means":
+            maxima, means = maxima.amax(1, keepdim=True), means.mean(1, keepdim=True)
+        above = self.is_reference @ (maxima if self.numerator == "max" else means)
+        if self.denominator == "weighted":
+            means = self.loss_weights.abs()[:, None] * means
+        below = means + self.eps
+        ratios = torch.where(below > 0, above / below, 0.0).amax(dim=1)
+        return torch.where((below > 0).any(dim=1), ratios, self.loss_weights)
+
+
+def _check(argument: str, given: str, choices: tuple[str, ...]) -> None:
+    if given not in choices:
+        msg = f"`{argument}` is {given!r}; write one of {', '.join(map(repr, choices))}."
+        raise ValueError(msg)
+
+
+def _over_tensors(row: Row) -> Tensor:
+    """Largest and mean absolute value of each tensor, ``[tensors, 2]``."""
+    sizes = [part.abs() for part in row]
+    return torch.stack([torch.stack([size.amax(), size.mean()]) for size in sizes])
+
+
+def _over_elements(row: Row) -> Tensor:
+    """Largest and mean absolute value of all elements, ``[1, 2]``."""
+    sizes = [part.abs() for part in row]
+    largest = torch.stack([size.amax() for size in sizes]).amax()
+    total = torch.stack([size.sum() for size in sizes]).sum()
+    return torch.stack([largest, total / sum(size.numel() for size in sizes)])[None]
