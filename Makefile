@@ -9,6 +9,7 @@ PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2
 DEMO_OUT ?= runs/digits
+BENCH_OUT ?= runs/bench
 
 BIN := $(VENV)/bin
 CHECKED := src tests scripts
@@ -17,7 +18,7 @@ EXTRAS := compare,test,dev
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help environment demo test quick check format bench clean
+.PHONY: help environment demo test quick check format bench prices clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -57,8 +58,13 @@ format: environment
 	$(BIN)/ruff check --fix-only --quiet $(CHECKED)
 	$(BIN)/ruff format $(CHECKED)
 
+# Best on an idle machine: every step is timed beside a plain sum, but noise widens the quartiles.
 bench: $(VENV)/.peers
-	$(BIN)/python scripts/bench.py
+	$(BIN)/equipoise bench --peers --every 1,10 --out $(BENCH_OUT)
+
+# The README's table of methods, from what `make bench` measured.
+prices: environment
+	$(BIN)/python scripts/price.py $(BENCH_OUT)/bench.json README.md
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, cast
 
 import torch
+from torch import Tensor
 
 import equipoise as eq
 from equipoise.benchmarks.methods import FIXED, MULTI_TERM_OPTIMIZERS, Method, method_class
@@ -120,11 +121,14 @@ def bare_passes(model: SharedTrunk) -> Backward:
 
     def backward(outputs: Outputs) -> None:
         for row, loss in zip(rows, outputs.losses, strict=True):
-            found = torch.autograd.grad(loss, parameters, retain_graph=True)
-            torch.cat([gradient.reshape(-1) for gradient in found], out=row)
+            _fill(row, torch.autograd.grad(loss, parameters, retain_graph=True))
         torch.mm(rows, rows.T)
 
     return backward
+
+
+def _fill(row: Tensor, gradients: Sequence[Tensor]) -> None:
+    torch.cat([gradient.reshape(-1) for gradient in gradients], out=row)
 
 
 REFERENCES = (

@@ -34,11 +34,12 @@ def peak_memory(run: Callable[[], object], device: torch.device) -> int:
 
 def _peak_on_cuda(run: Callable[[], object], device: torch.device) -> int:
     torch.cuda.synchronize(device)
-    before = torch.cuda.memory_allocated(device)
+    before: int = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
     run()
     torch.cuda.synchronize(device)
-    return int(torch.cuda.max_memory_allocated(device)) - before
+    risen: int = torch.cuda.max_memory_allocated(device) - before
+    return risen
 
 
 def _peak_on_cpu(run: Callable[[], object]) -> int:
@@ -50,5 +51,7 @@ def _peak_on_cpu(run: Callable[[], object]) -> int:
         trace = Path(folder) / "trace.json"
         profiler.export_chrome_trace(str(trace))
         events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
-    changes = [event["args"]["Bytes"] for event in events if event.get("name") == "[memory]"]
+    changes: list[int] = [
+        event["args"]["Bytes"] for event in events if event.get("name") == "[memory]"
+    ]
     return max(accumulate(changes, initial=0))

@@ -105,7 +105,7 @@ def _conflictfree_step(operator: str, model: SharedTrunk) -> Backward:
             model.zero_grad()
             loss.backward(retain_graph=loss is not outputs.losses[-1])
             gradients.append(utils.get_gradient_vector(model, none_grad_mode="zero"))
-        combine.update_gradient(model, gradients)
+        utils.apply_gradient_vector_para_based(model, combine.calculate_gradient(gradients))
 
     return backward
 
