@@ -1,0 +1,167 @@
+"""GradDrop: gradient entries of the losing sign are dropped at random (Chen et al. 2020)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor
+
+from equipoise.aggregation.base import Aggregation, AggregationOptions
+from equipoise.drawing import Drawing
+from equipoise.losses import per_loss
+
+if TYPE_CHECKING:
+    from torch.amp.grad_scaler import GradScaler
+    from typing_extensions import Unpack
+
+    from equipoise.applying import BackwardCall
+    from equipoise.balancer import LooksAt, PerLoss
+    from equipoise.gradients import Gradients
+    from equipoise.losses import Losses, LossNames
+    from equipoise.record import Record
+    from equipoise.watching import Wrt
+
+
+class GradDrop(Aggregation):
+    r"""Keeps, in each coordinate, the gradients of one sign: the more they agree, the likelier.
+
+    With the positive sign purity of coordinate ``p`` and ``U_p`` uniform in [0, 1],
+
+    .. math:: \mathcal{P}_p = \tfrac12 \Big(1 + \frac{\sum_t g_{tp}}{\sum_t |g_{tp}|}\Big), \qquad
+        M_{tp} = [\mathcal{P}_p > U_p][g_{tp} > 0] + [\mathcal{P}_p < U_p][g_{tp} < 0]
+
+    .. math:: d_p = \sum_t \big(l_t + (1 - l_t) M_{tp}\big)\, g_{tp}
+
+    At parameters, ``p`` is one of them. The paper's own place is a layer of activations ``h``: pass
+    that tensor, ``[batch, ...]``, as ``wrt``. Then :math:`\mathrm{sign}(h)\, g` summed over the
+    batch takes the place of ``g`` in purity and mask, and a feature is kept or dropped for the
+    whole batch.
+
+    Args:
+        losses: How many losses there are, or their unique names.
+        leak: ``l_t``, what each loss lets through of what the mask drops, one number or one a loss
+            in [0, 1]; paper: 0.
+        eps: Added to the denominator of the purity; paper and TorchJD 0, FAMO's repository 1e-8,
+            LibMTL 1e-7.
+        max_norm: Scales the result down to this norm; ``None`` never does. FAMO's repository: 1.
+        generator: Where ``U`` comes from, on the CPU; ``None`` makes one, seeded by torch's own.
+        options: See `Aggregation`.
+
+    Raises:
+        ValueError: If a leak is outside [0, 1], ``eps`` negative or ``max_norm`` not positive.
+
+    Example:
+        >>> from equipoise import Gradients
+        >>> gradients = Gradients(torch.tensor([[1.0, 2.0], [3.0, 1.0]]))
+        >>> GradDrop(["a", "b"]).combine(torch.ones(2), gradients)
+        tensor([4., 3.])
+
+    References:
+        Chen, Ngiam, Huang, Luong, Kretzschmar, Chai, Anguelov 2020, arXiv 2010.06808, equations 1
+        and 2, Algorithm 1.
+
+    Differs from the paper in that, without a ``wrt``, it works on the shared parameters, as TorchJD
+    and FAMO's repository do. A coordinate where all gradients are zero stays zero. LibMTL has the
+    paper's place only.
+    """
+
+    looks_at: ClassVar[LooksAt] = "gradients"
+    weighting: ClassVar[bool] = False
+    random: ClassVar[bool] = True
+
+    leak: Tensor
+
+    def __init__(
+        self,
+        losses: LossNames,
+        *,
+        leak: PerLoss | float = 0.0,
+        eps: float = 0.0,
+        max_norm: float | None = None,
+        generator: torch.Generator | None = None,
+        **options: Unpack[AggregationOptions],
+    ) -> None:
+        super().__init__(losses, **options)
+        shares = per_loss(leak, self.names, "leak")
+        if bool(((shares < 0) | (shares > 1)).any()):
+            raise ValueError(f"`leak` is {leak}; a leak lies between 0 and 1.")
+        if not eps >= 0:
+            raise ValueError(f"`eps` is {eps}; it must not be negative.")
+        if max_norm is not None and not max_norm > 0:
+            raise ValueError(f"`max_norm` is {max_norm}; write a positive number, or None.")
+        self.eps = eps
+        self.max_norm = max_norm
+        self.drawing = Drawing(self.names, generator)
+        self.state("leak", shares)
+        self._activations: Tensor | None = None
+
+    def backward(
+        self,
+        losses: Losses,
+        *,
+        wrt: Wrt | None = None,
+        retain_graph: bool = False,
+        scaler: GradScaler | None = None,
+        backward: BackwardCall | None = None,
+    ) -> Record:
+        """Combines the gradients and accumulates into ``.grad``: see `Aggregation.backward`.
+
+        Args:
+            losses: The losses of this step.
+            wrt: Where gradients are watched; a tensor of activations, batch first, is the paper's.
+            retain_graph: Whether the graph outlives the call.
+            scaler: A ``torch.amp.GradScaler``, in place of ``scaler.scale(loss).backward()``.
+            backward: A callable such as ``accelerator.backward``, called once on the balanced loss.
+
+        Returns:
+            The record of the step.
+        """
+        watched = self._wrt[0] if wrt is None else wrt
+        if isinstance(watched, Tensor) and not watched.is_leaf:
+            self._activations = watched.detach()
+        try:
+            return super().backward(
+                losses, wrt=wrt, retain_graph=retain_graph, scaler=scaler, backward=backward
+            )
+        finally:
+            self._activations = None
+
+    def _combine(self, values: Tensor, gradients: Gradients) -> Tensor:
+        rows = gradients.matrix()
+        batch = 1 if self._activations is None else len(self._activations)
+        size = rows.shape[1] // batch
+        uniform = self.drawing.draw(lambda source: torch.rand(size, generator=source), rows)
+        return self.drop(rows, uniform, self._activations)
+
+    def drop(self, rows: Tensor, uniform: Tensor, activations: Tensor | None = None) -> Tensor:
+        """The combined gradient for a given draw.
+
+        Args:
+            rows: ``[T, P]`` gradients.
+            uniform: One number in [0, 1] for each coordinate, or for each feature.
+            activations: ``[batch, ...]`` of ``P`` elements, where the gradients are taken.
+
+        Returns:
+            ``[P]``.
+        """
+        batch = 1 if activations is None else len(activations)
+        parts = rows.view(len(rows), batch, -1)
+        signs = None if activations is None else activations.reshape(batch, -1).sign()
+        signed = (parts if signs is None else parts * signs).sum(dim=1)
+        leak = self.leak.to(rows.dtype)[:, None]
+        passed = leak + (1 - leak) * self._kept(signed, uniform)
+        return self._clipped((parts * passed[:, None]).sum(dim=0).flatten())
+
+    def _kept(self, signed: Tensor, uniform: Tensor) -> Tensor:
+        total = signed.abs().sum(dim=0) + self.eps
+        purity = (1 + signed.sum(dim=0) / torch.where(total > 0, total, 1.0)) / 2
+        return ((purity > uniform) & (signed > 0)) | ((purity < uniform) & (signed < 0))
+
+    def _clipped(self, combined: Tensor) -> Tensor:
+        if self.max_norm is None:
+            return combined
+        # The small number is that of torch.nn.utils.clip_grad_norm_, which the authors call.
+        factor = self.max_norm / (torch.linalg.vector_norm(combined) + 1e-6)
+        clipped: Tensor = combined * factor.clamp(max=1.0)
+        return clipped
