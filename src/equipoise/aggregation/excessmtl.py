@@ -1,0 +1,127 @@
+"""ExcessMTL: weights follow how far each loss is from its own optimum (He et al. 2024)."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from equipoise.aggregation.base import Aggregation, AggregationOptions
+from equipoise.aggregation.reduction import Reduction, checked_reduction
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Unpack
+
+    from equipoise.balancer import LooksAt
+    from equipoise.gradients import Gradients
+    from equipoise.losses import LossNames
+
+
+class ExcessMTL(Aggregation):
+    r"""Raises the weight of the losses whose excess risk fell least, by exponentiated gradient.
+
+    The excess risk is estimated with the diagonal Hessian of Adagrad, and its baseline
+    :math:`E_t^{(0)}` is the mean over the warm-up steps:
+
+    .. math:: S_t \leftarrow S_t + g_t^2, \qquad
+        E_t = \sum_p \frac{g_{tp}^2}{\sqrt{S_{tp} + \epsilon_h}}, \qquad
+        w_t \propto w_t \exp\big( \eta\, E_t / (E_t^{(0)} + \epsilon) \big)
+
+    Args:
+        losses: How many losses there are, or their unique names.
+        robust_step_size: :math:`\eta`; LibMTL, which the authors use: 0.01. TorchJD: 1.
+        n_warmup_steps: How many first steps leave the weights as they are and make the baseline;
+            authors: 1. With 0 the first step moves the weights by the excess risk itself, as in
+            TorchJD's default.
+        reduction: ``"sum"`` has weights that sum to ``T`` (authors), ``"mean"`` to 1 (TorchJD).
+        eps_h: :math:`\epsilon_h`; authors: 1e-7.
+        eps_baseline: :math:`\epsilon`; authors 0, TorchJD 1e-7.
+        options: See `Aggregation`.
+
+    Raises:
+        ValueError: If a number is out of range.
+
+    Example:
+        >>> from equipoise import Gradients
+        >>> balancer = ExcessMTL(["a", "b"], robust_step_size=1.0)
+        >>> balancer.weigh(torch.ones(2), Gradients(torch.tensor([[1.0], [1.0]])))
+        tensor([1., 1.])
+        >>> balancer.weigh(torch.ones(2), Gradients(torch.tensor([[0.0], [1.0]])))
+        tensor([0.6605, 1.3395])
+
+    References:
+        He, Zhou, Zhang, Xie, Xiong 2024, arXiv 2402.02009, equations 4 to 6, Algorithm 1.
+
+    Differs from the authors' code in that the update is made with logarithms of the weights, so
+    that a large excess risk saturates them instead of overflowing, and in that a loss whose
+    baseline is zero has ratio 0 instead of NaN for ever.
+    """
+
+    looks_at: ClassVar[LooksAt] = "gradients"
+
+    squares: Tensor
+    baseline: Tensor
+    steps: Tensor
+    log_weights: Tensor
+
+    def __init__(
+        self,
+        losses: LossNames,
+        *,
+        robust_step_size: float = 0.01,
+        n_warmup_steps: int = 1,
+        reduction: Reduction = "sum",
+        eps_h: float = 1e-7,
+        eps_baseline: float = 1e-7,
+        **options: Unpack[AggregationOptions],
+    ) -> None:
+        super().__init__(losses, **options)
+        if not robust_step_size > 0:
+            raise ValueError(f"`robust_step_size` is {robust_step_size}; it must be positive.")
+        if n_warmup_steps < 0:
+            raise ValueError(f"`n_warmup_steps` is {n_warmup_steps}; write 0 or more steps.")
+        if not eps_h > 0 or not eps_baseline >= 0:
+            raise ValueError(
+                f"`eps_h` is {eps_h}, `eps_baseline` {eps_baseline}; the first must be positive, "
+                "the second not negative."
+            )
+        self.robust_step_size = robust_step_size
+        self.n_warmup_steps = n_warmup_steps
+        self.reduction = checked_reduction(reduction)
+        self.eps_h = eps_h
+        self.eps_baseline = eps_baseline
+        count = len(self.names)
+        self.state("squares", torch.zeros(count, 0))
+        self.state("baseline", torch.zeros(count))
+        self.state("steps", torch.zeros(count))
+        self.state("log_weights", torch.full((count,), -math.log(count), dtype=torch.float64))
+
+    def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
+        self.steps = self.steps + 1
+        ratios = self._ratios(self._excess(gradients.matrix()))
+        raised = self.log_weights + self.robust_step_size * ratios
+        # What the losses that are there weigh together is theirs to share, not to enlarge.
+        self.log_weights = raised.log_softmax(dim=0) + self.log_weights.logsumexp(dim=0)
+        weights = self.log_weights.softmax(dim=0).to(values.dtype)
+        return weights * len(weights) if self.reduction == "sum" else weights
+
+    def _excess(self, rows: Tensor) -> Tensor:
+        """``E``, ``[T]``; adds the squares of this step first."""
+        if self.squares.shape != rows.shape:
+            self.squares = self.squares.new_zeros(rows.shape)
+        squares = rows.square()
+        self.squares = self.squares + squares
+        return (squares / (self.squares + self.eps_h).sqrt()).sum(dim=1)
+
+    def _ratios(self, excess: Tensor) -> Tensor:
+        """``E / E_0``, zero while the baseline is being made."""
+        making = self.steps <= max(self.n_warmup_steps, 1)
+        mean = self.baseline + (excess - self.baseline) / self.steps
+        self.baseline = torch.where(making, mean, self.baseline)
+        divisors = self.baseline + self.eps_baseline
+        ratios = torch.where(divisors > 0, excess / divisors, 0.0)
+        ratios = torch.where(self.steps <= self.n_warmup_steps, 0.0, ratios)
+        first = (self.steps == 1) & (self.n_warmup_steps == 0)
+        return torch.where(first, excess, ratios)
