@@ -1,0 +1,151 @@
+"""MoCo: stochastic gradients are tracked before they are weighed (Fernando et al. 2023)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import torch
+
+from equipoise.aggregation.base import Aggregation, AggregationOptions
+from equipoise.aggregation.solving import solve
+from equipoise.solvers.simplex import simplex_projection
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Unpack
+
+    from equipoise.aggregation.mgda import Normalization
+    from equipoise.balancer import LooksAt
+    from equipoise.gradients import Gradients
+    from equipoise.losses import LossNames
+
+
+class MoCo(Aggregation):
+    r"""Tracks each loss's gradient and takes one descent step a batch on the weights of MGDA.
+
+    With ``k`` the number of the step,
+
+    .. math:: y_t \leftarrow y_t + \tfrac{\beta}{k^{\sigma_\beta}} (g_t - y_t), \qquad
+        z_t = y_t / n_t, \qquad
+        \lambda \leftarrow \Pi_\Delta\big( \lambda
+        - \tfrac{\gamma}{k^{\sigma_\gamma}} (Z Z^\top + \rho I) \lambda \big), \qquad
+        d = Z^\top \lambda
+
+    The result is a combination of tracked gradients, not of those of the step.
+
+    Args:
+        losses: How many losses there are, or their unique names.
+        beta: Step size of the tracking; authors' code: 0.1. LibMTL: 0.5.
+        gamma: Step size of the weights; authors' code: 0.1.
+        rho: Weight of the l2 penalty on the weights; authors' code: 0.1. LibMTL: 0.
+        beta_sigma: :math:`\sigma_\beta`; authors' code 0, LibMTL 0.5.
+        gamma_sigma: :math:`\sigma_\gamma`; authors' code 0, LibMTL 0.5.
+        normalization: ``n_t`` is 1 for ``"none"``, ``||y_t||`` for ``"l2"``, ``|L_t|`` for
+            ``"loss"``, ``|L_t| ||y_t||`` for ``"loss+"``; 1 where that is zero.
+        tracks: ``"gradient"`` tracks ``g_t``; ``"loss_length"`` tracks
+            :math:`L_t g_t / (\|g_t\| + 10^{-8})`, as in LibMTL.
+        simplex: How weights get back onto the simplex: by Euclidean ``"projection"``, or by a
+            ``"softmax"`` of the weights, as in LibMTL, which pulls them to nearly equal each step.
+        options: See `Aggregation`.
+
+    Raises:
+        ValueError: If a choice is unknown or a number out of range.
+
+    Example:
+        >>> from equipoise import Gradients
+        >>> balancer = MoCo(["a", "b"], beta=1.0)
+        >>> balancer.combine(torch.ones(2), Gradients(torch.tensor([[1.0, 0.0], [0.0, 1.0]])))
+        tensor([0.5000, 0.5000])
+
+    References:
+        Fernando, Shen, Liu, Chaudhury, Murugesan, Chen 2023, ICLR, "Mitigating gradient bias in
+        multi-objective learning", Algorithm 1; arXiv 2210.12624.
+
+    Differs from the authors' code in that a loss or gradient of exactly zero is not divided by.
+    """
+
+    looks_at: ClassVar[LooksAt] = "gradients"
+    weighting: ClassVar[bool] = False
+
+    tracked: Tensor
+    steps: Tensor
+    loss_weights: Tensor
+
+    def __init__(
+        self,
+        losses: LossNames,
+        *,
+        beta: float = 0.1,
+        gamma: float = 0.1,
+        rho: float = 0.1,
+        beta_sigma: float = 0.0,
+        gamma_sigma: float = 0.0,
+        normalization: Normalization = "none",
+        tracks: Literal["gradient", "loss_length"] = "gradient",
+        simplex: Literal["projection", "softmax"] = "projection",
+        **options: Unpack[AggregationOptions],
+    ) -> None:
+        super().__init__(losses, **options)
+        _check_choices(normalization, tracks, simplex)
+        if not 0 < beta <= 1:
+            raise ValueError(f"`beta` is {beta}; it lies in (0, 1].")
+        for name, number in (
+            ("gamma", gamma),
+            ("rho", rho),
+            ("beta_sigma", beta_sigma),
+            ("gamma_sigma", gamma_sigma),
+        ):
+            if not number >= 0:
+                raise ValueError(f"`{name}` is {number}; it must not be negative.")
+        self.beta, self.beta_sigma = beta, beta_sigma
+        self.gamma, self.gamma_sigma = gamma, gamma_sigma
+        self.rho = rho
+        self.normalization = normalization
+        self.tracks = tracks
+        self.simplex = simplex
+        count = len(self.names)
+        self.state("tracked", torch.zeros(count, 0))
+        self.state("steps", torch.zeros(count))
+        self.state("loss_weights", torch.full((count,), 1 / count, dtype=torch.float64))
+
+    def _combine(self, values: Tensor, gradients: Gradients) -> Tensor:
+        self.steps = self.steps + 1
+        self._track(values, gradients)
+        normalized = self.tracked / self._divisors(values)[:, None]
+        gram = normalized @ normalized.T
+        weights = self.loss_weights.to(gram.dtype)
+        slope = gram @ weights + self.rho * weights
+        point = weights - self.gamma / self.steps**self.gamma_sigma * slope
+        if self.simplex == "softmax":
+            self.loss_weights = point.softmax(dim=0).to(values.dtype)
+        else:
+            self.loss_weights = solve(point, simplex_projection).to(values.dtype)
+        return self.loss_weights.to(normalized.dtype) @ normalized
+
+    def _track(self, values: Tensor, gradients: Gradients) -> None:
+        rows = gradients.matrix().to(values.dtype)
+        if self.tracks == "loss_length":
+            rows = rows * (values / (gradients.norms().to(values.dtype) + 1e-8))[:, None]
+        if self.tracked.shape != rows.shape:
+            self.tracked = torch.zeros_like(rows)
+        rate = self.beta / self.steps**self.beta_sigma
+        self.tracked = self.tracked + rate[:, None] * (rows - self.tracked)
+
+    def _divisors(self, values: Tensor) -> Tensor:
+        divisors = torch.ones_like(values)
+        if self.normalization in ("loss", "loss+"):
+            divisors = divisors * values.abs()
+        if self.normalization in ("l2", "loss+"):
+            divisors = divisors * torch.linalg.vector_norm(self.tracked, dim=1)
+        return torch.where(divisors > 0, divisors, 1.0)
+
+
+def _check_choices(normalization: str, tracks: str, simplex: str) -> None:
+    if normalization not in ("none", "l2", "loss", "loss+"):
+        raise ValueError(
+            f"`normalization` is {normalization!r}; write 'none', 'l2', 'loss' or 'loss+'."
+        )
+    if tracks not in ("gradient", "loss_length"):
+        raise ValueError(f"`tracks` is {tracks!r}; write 'gradient' or 'loss_length'.")
+    if simplex not in ("projection", "softmax"):
+        raise ValueError(f"`simplex` is {simplex!r}; write 'projection' or 'softmax'.")
