@@ -1,0 +1,83 @@
+"""MoDo: one unbiased descent step on the weights of MGDA (Chen et al. 2023)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from equipoise.aggregation.base import AggregationOptions
+from equipoise.aggregation.observing import ObservingAggregation
+from equipoise.aggregation.solving import solve
+from equipoise.solvers.simplex import simplex_projection
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Unpack
+
+    from equipoise.gradients import Gradients
+    from equipoise.losses import LossNames
+
+
+class MoDo(ObservingAggregation):
+    r"""Descends on the weights of MGDA with gradients of two independent mini-batches.
+
+    .. math:: \lambda \leftarrow \Pi_\Delta\big( \lambda
+        - \gamma\, (J_1 J_2^\top \lambda + \rho \lambda) \big), \qquad d = J_3^\top \lambda
+
+    ``J_1`` and ``J_2`` are of the two batches shown to `observe`, ``J_3`` is of the losses that
+    ``backward`` is called with: a third batch, or the mean of the losses of the other two. Shown
+    one batch only, the step's own is the second; shown none, it is both, and the estimate is
+    biased. The weights sum to 1.
+
+    Args:
+        losses: How many losses there are, or their unique names.
+        gamma: Step size of the weights; authors' code: 0.1. LibMTL: 0.001.
+        rho: Weight of the l2 penalty on the weights; authors' code: 0.1.
+        options: See `Aggregation`.
+
+    Raises:
+        ValueError: If ``gamma`` is not positive or ``rho`` negative.
+
+    Example:
+        >>> from equipoise import Gradients
+        >>> balancer = MoDo(["a", "b"])
+        >>> balancer.observe(Gradients(torch.tensor([[2.0, 0.0], [0.0, 1.0]])))
+        >>> balancer.observe(Gradients(torch.tensor([[1.0, 0.0], [0.0, 1.0]])))
+        >>> third = Gradients(torch.tensor([[1.0, 1.0], [0.0, 1.0]]))
+        >>> balancer.weigh(torch.ones(2), third)
+        tensor([0.4750, 0.5250])
+
+    References:
+        Chen, Fernando, Ying, Chen 2023, arXiv 2305.20057, Algorithm 2.
+
+    Differs from the authors' code in that they descend on the sum of two batches' losses.
+    """
+
+    loss_weights: Tensor
+
+    def __init__(
+        self,
+        losses: LossNames,
+        *,
+        gamma: float = 0.1,
+        rho: float = 0.1,
+        **options: Unpack[AggregationOptions],
+    ) -> None:
+        super().__init__(losses, **options)
+        if not gamma > 0 or not rho >= 0:
+            raise ValueError(
+                f"`gamma` is {gamma}, `rho` is {rho}; the first must be positive, the second not "
+                "negative."
+            )
+        self.gamma = gamma
+        self.rho = rho
+        count = len(self.names)
+        self.state("loss_weights", torch.full((count,), 1 / count, dtype=torch.float64))
+
+    def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
+        first, second = self._two_batches(gradients)
+        weights = self.loss_weights
+        slope = (first @ second.T).to(weights.dtype) @ weights + self.rho * weights
+        self.loss_weights = solve(weights - self.gamma * slope, simplex_projection)
+        return self.loss_weights.to(values.dtype)

@@ -1,0 +1,108 @@
+"""`ObservingAggregation`: what methods that look at more than one mini-batch a step share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from equipoise.aggregation.base import Aggregation, AggregationOptions
+from equipoise.balancer import LooksAt
+from equipoise.gradients import Gradients
+from equipoise.losses import read_losses
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Unpack
+
+    from equipoise.losses import Losses, LossNames, Terms
+    from equipoise.watching import Wrt
+
+
+class ObservingAggregation(Aggregation):
+    """An aggregation that estimates its Gramian from two independent mini-batches.
+
+    Both are shown to `observe` before ``backward`` is called on the batch to descend on. A batch
+    that is not shown is stood in for by that of ``backward``: so the method runs in an ordinary
+    loop too, with the bias of a single batch. After the step they are forgotten.
+
+    Args:
+        losses: How many losses there are, or their unique names.
+        options: See `Aggregation`.
+    """
+
+    looks_at: ClassVar[LooksAt] = "gradients"
+
+    observed: Tensor
+    observed_batches: Tensor
+
+    def __init__(self, losses: LossNames, **options: Unpack[AggregationOptions]) -> None:
+        super().__init__(losses, **options)
+        self.state("observed", torch.zeros(len(self.names), 2, 0))
+        self.state("observed_batches", torch.zeros(len(self.names), dtype=torch.long))
+
+    def observe(self, losses: Losses | Gradients, *, wrt: Wrt | None = None) -> None:
+        """Measures the gradients of a further mini-batch and keeps them until the next step.
+
+        Nothing is written to ``.grad``. A third batch takes the place of the first.
+
+        Args:
+            losses: The losses of that batch, on the live graph; or their gradients, as measured
+                already, of all ``T`` losses.
+            wrt: Where gradients are watched: the same as in ``backward``.
+
+        Raises:
+            ValueError: If a loss is not a scalar or has no graph, or the losses share nothing.
+        """
+        if not self.learning:
+            return
+        if isinstance(losses, Gradients):
+            rows = losses.matrix()
+            self.follow(rows.new_zeros(()))
+            self._keep(rows)
+            return
+        terms = self.processes.agree(read_losses(losses, self.names))
+        self.follow(terms.values())
+        watched = self._watch(terms, wrt)
+        if watched is None:
+            return
+        measured = self._measurement.run(terms, watched, retain_graph=True, applies=False)
+        with self.among(terms.present):
+            self._keep(measured.gradients.scaled(self.priorities).matrix())
+
+    def _keep(self, rows: Tensor) -> None:
+        rows = rows.to(self.observed.dtype)
+        if self.observed.shape[-1] != rows.shape[1]:
+            self.observed = rows.new_zeros(len(rows), 2, rows.shape[1])
+            self.observed_batches = torch.zeros_like(self.observed_batches)
+        place = self.observed_batches % 2
+        chosen = torch.nn.functional.one_hot(place, 2).bool()
+        self.observed = torch.where(chosen[:, :, None], rows[:, None], self.observed)
+        self.observed_batches = place + 1
+
+    def _two_batches(self, gradients: Gradients) -> tuple[Tensor, Tensor]:
+        """Two ``[T, P]`` matrices: those observed, else those of the step; forgets the first."""
+        own = gradients.matrix()
+        if self.observed.shape[-1] == 0:
+            return own, own
+        if self.observed.shape[-1] != own.shape[1]:
+            raise ValueError(
+                f"The observed gradients have {self.observed.shape[-1]} entries, those of this "
+                f"step {own.shape[1]}; pass the same `wrt` to `observe` and `backward`."
+            )
+        own = own.to(self.observed.dtype)
+        there = self.observed_batches[:, None] > torch.arange(2, device=own.device)
+        first, second = torch.where(there[:, :, None], self.observed, own[:, None]).unbind(1)
+        self._forget()
+        return first, second
+
+    def _forget(self) -> None:
+        self.observed = self.observed[..., :0]
+        self.observed_batches = torch.zeros_like(self.observed_batches)
+
+    def _decide(self, terms: Terms, gradients: Gradients | None) -> Tensor:
+        """Forgets what was observed of losses that this step does not have, too."""
+        weights = super()._decide(terms, gradients)
+        if gradients is not None:
+            self._forget()
+        return weights
