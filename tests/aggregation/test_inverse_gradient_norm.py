@@ -37,6 +37,12 @@ def test_initial_weights_are_applied_before_the_first_step():
     assert balancer.weights == {"residual": 1.0, "data": 10.0}
 
 
+def test_initial_weights_keep_the_precision_of_the_values():
+    balancer = InverseGradientNorm(2, initial=[0.1, 0.3], momentum=0.9)
+    weights = balancer.weigh(tensor([1.0, 1.0]), Gradients(torch.zeros(2, 2).double()))
+    torch.testing.assert_close(weights, tensor([0.19, 0.37]), rtol=1e-14, atol=0)
+
+
 @pytest.mark.parametrize(
     ("options", "message"), [({"momentum": 1.0}, "`momentum` is 1"), ({"eps": 0.0}, "`eps` is 0")]
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
+from equipoise.checking import check_not_negative, check_positive
 from equipoise.marking import mark
 from equipoise.watching import Watched, Wrt, watch
 
@@ -78,13 +79,8 @@ class AdaptiveRatio(Aggregation):
         **options: Unpack[AggregationOptions],
     ) -> None:
         super().__init__(losses, **options)
-        for name, number in (("scale", scale), ("start", start), ("max_ratio", max_ratio)):
-            if not number >= 0:
-                msg = f"`{name}` is {number}; it must not be negative."
-                raise ValueError(msg)
-        if not eps > 0:
-            msg = f"`eps` is {eps}; it guards a division, so it is positive."
-            raise ValueError(msg)
+        check_not_negative(scale=scale, start=start, max_ratio=max_ratio)
+        check_positive(eps=eps)
         self.scale = scale
         self.start = start
         self.max_ratio = max_ratio

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
+from equipoise.checking import check_positive
 from equipoise.losses import per_loss
 
 if TYPE_CHECKING:
@@ -82,10 +83,7 @@ class GradientShares(Aggregation):
         if not 0 <= ema_decay <= 1:
             msg = f"`ema_decay` is {ema_decay}; it must lie in [0, 1]."
             raise ValueError(msg)
-        for name, number in (("total_norm", total_norm), ("eps", eps)):
-            if not number > 0:
-                msg = f"`{name}` is {number}; it must be positive."
-                raise ValueError(msg)
+        check_positive(total_norm=total_norm, eps=eps)
         self.total_norm = total_norm
         self.ema_decay = ema_decay
         self.item_size = item_size

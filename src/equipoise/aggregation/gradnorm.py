@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
+from equipoise.checking import check_choice, check_not_negative, check_positive
 from equipoise.descending import Rule, WeightOptimizer
 from equipoise.partial_descent import descend_where
 from equipoise.rates import training_rates
@@ -71,7 +72,8 @@ class GradNorm(Aggregation):
     known before its one backward pass of the model. Weights are not clamped, as in Algorithm 1. A
     loss that starts at exactly zero has ratio 1. The widely used ``gradnorm-pytorch`` has the sign
     of the rate's exponent reversed: it computes what this class does with the opposite ``alpha``,
-    ``optimizer="sgd"`` and ``reduction="mean"``.
+    ``optimizer="sgd"`` and ``reduction="mean"``. Code under this name that compares losses with
+    those of the last step, or with weighted ones, or measures no gradient, is not reproduced.
     """
 
     looks_at: ClassVar[LooksAt] = "norms"
@@ -97,29 +99,22 @@ class GradNorm(Aggregation):
         **options: Unpack[AggregationOptions],
     ) -> None:
         super().__init__(losses, **options)
-        if parametrisation not in ("direct", "exponential", "softmax"):
-            msg = (
-                f"`parametrisation` is {parametrisation!r}; write 'direct', 'exponential' or "
-                "'softmax'."
-            )
-            raise ValueError(msg)
-        if reduction not in ("sum", "mean"):
-            msg = f"`reduction` is {reduction!r}; write 'sum' or 'mean'."
-            raise ValueError(msg)
-        if total is not None and not total > 0:
-            msg = f"`total` is {total}; the sum of the weights is positive."
-            raise ValueError(msg)
+        check_choice("parametrisation", parametrisation, ("direct", "exponential", "softmax"))
+        check_choice("reduction", reduction, ("sum", "mean"))
+        count = len(self.names)
+        total = count if total is None else total
+        check_positive(total=total)
+        check_not_negative(warmup=warmup)
         self.alpha = alpha
         self.parametrisation = parametrisation
         self.reduction = reduction
         self.floor = floor
         self.warmup = warmup
         self.optimizer = WeightOptimizer(self, optimizer, lr, betas=betas)
-        count = len(self.names)
+        self.start = total / count
         self.state("initial", torch.zeros(count))
         self.state("seen", torch.zeros(count))
         self.state("loss_weights", torch.full((count,), torch.nan))
-        self.start = 1.0 if total is None else total / count
         self.resting.fill_(self.start)
 
     def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:

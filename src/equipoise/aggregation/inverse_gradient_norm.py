@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
+from equipoise.checking import check_positive
 from equipoise.inverse import inverse_weights
 from equipoise.losses import per_loss
 
@@ -54,6 +55,7 @@ class InverseGradientNorm(Aggregation):
 
     looks_at: ClassVar[LooksAt] = "norms"
 
+    initial: Tensor
     loss_weights: Tensor
 
     def __init__(
@@ -69,16 +71,16 @@ class InverseGradientNorm(Aggregation):
         if not 0 <= momentum < 1:
             msg = f"`momentum` is {momentum}; it must lie in [0, 1)."
             raise ValueError(msg)
-        if not eps > 0:
-            msg = f"`eps` is {eps}; it bounds the weights, so it is positive."
-            raise ValueError(msg)
+        check_positive(eps=eps)
         self.momentum = momentum
         self.eps = eps
-        found = per_loss(initial, self.names, "initial").to(torch.get_default_dtype())
-        self.state("loss_weights", found)
-        self.resting.copy_(found)
+        self.state("initial", per_loss(initial, self.names, "initial"))
+        self.state("loss_weights", torch.full((len(self.names),), torch.nan))
+        self.resting.copy_(self.initial)
 
     def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
         newest = inverse_weights(gradients.norms().to(values.dtype), self.eps)
-        self.loss_weights = self.momentum * self.loss_weights + (1 - self.momentum) * newest
+        begun = ~self.loss_weights.isnan()
+        last = torch.where(begun, self.loss_weights, self.initial.to(values.dtype))
+        self.loss_weights = self.momentum * last + (1 - self.momentum) * newest
         return self.loss_weights

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
+from equipoise.checking import check_choice, check_not_negative
 from equipoise.marking import mark
 
 if TYPE_CHECKING:
@@ -93,13 +94,11 @@ class LearningRateAnnealing(Aggregation):
         if not 0 < alpha <= 1:
             msg = f"`alpha` is {alpha}; it must lie in (0, 1]."
             raise ValueError(msg)
-        if not eps >= 0:
-            msg = f"`eps` is {eps}; it must not be negative."
-            raise ValueError(msg)
-        _check("numerator", numerator, ("max", "mean"))
-        _check("pooling", pooling, ("elements", "layer_means", "layer_ratios"))
-        _check("denominator", denominator, ("plain", "weighted"))
-        _check("reference_weight", reference_weight, ("fixed", "averaged"))
+        check_not_negative(eps=eps)
+        check_choice("numerator", numerator, ("max", "mean"))
+        check_choice("pooling", pooling, ("elements", "layer_means", "layer_ratios"))
+        check_choice("denominator", denominator, ("plain", "weighted"))
+        check_choice("reference_weight", reference_weight, ("fixed", "averaged"))
         self.alpha = alpha
         self.numerator = numerator
         self.pooling = pooling
@@ -129,12 +128,6 @@ class LearningRateAnnealing(Aggregation):
         below = means + self.eps
         ratios = torch.where(below > 0, above / below, 0.0).amax(dim=1)
         return torch.where((below > 0).any(dim=1), ratios, self.loss_weights)
-
-
-def _check(argument: str, given: str, choices: tuple[str, ...]) -> None:
-    if given not in choices:
-        msg = f"`{argument}` is {given!r}; write one of {', '.join(map(repr, choices))}."
-        raise ValueError(msg)
 
 
 def _over_tensors(row: Row) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from equipoise.checking import check_positive
 from equipoise.weighting.preference import PreferenceWeighting
 
 if TYPE_CHECKING:
@@ -59,9 +60,7 @@ class COSMOS(PreferenceWeighting):
         **options: Unpack[BalancerOptions],
     ) -> None:
         super().__init__(losses, preference=preference, **options)
-        if not eps > 0:
-            msg = f"`eps` is {eps}; it is the smallest norm to divide by, so positive."
-            raise ValueError(msg)
+        check_positive(eps=eps)
         self.lam = lam
         self.eps = eps
 

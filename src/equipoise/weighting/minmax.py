@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from equipoise.checking import check_choice
 from equipoise.descending import Rule, WeightOptimizer
 from equipoise.partial_descent import descend_where
 from equipoise.weighting.base import Weighting
@@ -68,9 +69,7 @@ class MinMax(Weighting):
         **options: Unpack[BalancerOptions],
     ) -> None:
         super().__init__(losses, **options)
-        if applied not in ("raw", "softmax"):
-            msg = f"`applied` is {applied!r}; write 'raw' or 'softmax'."
-            raise ValueError(msg)
+        check_choice("applied", applied, ("raw", "softmax"))
         self.applied = applied
         self.optimizer = WeightOptimizer(self, optimizer, lr)
         self.state("logits", torch.ones(len(self.names)))

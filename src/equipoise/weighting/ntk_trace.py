@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from equipoise.checking import check_choice, check_positive
 from equipoise.inverse import inverse_weights
 from equipoise.losses import per_loss
 from equipoise.weighting.base import Weighting
@@ -55,6 +56,7 @@ class NTKTrace(Weighting):
     Weights change when all losses that are there have been observed anew; else they rest.
     """
 
+    initial: Tensor
     loss_weights: Tensor
     kernels: Tensor
 
@@ -72,19 +74,15 @@ class NTKTrace(Weighting):
         if not 0 <= momentum < 1:
             msg = f"`momentum` is {momentum}; it must lie in [0, 1)."
             raise ValueError(msg)
-        if pooling not in ("mean", "trace"):
-            msg = f"`pooling` is {pooling!r}; write 'mean' or 'trace'."
-            raise ValueError(msg)
-        if not eps > 0:
-            msg = f"`eps` is {eps}; it bounds the weights, so it is positive."
-            raise ValueError(msg)
+        check_choice("pooling", pooling, ("mean", "trace"))
+        check_positive(eps=eps)
         self.momentum = momentum
         self.pooling = pooling
         self.eps = eps
-        found = per_loss(initial, self.names, "initial").to(torch.get_default_dtype())
-        self.state("loss_weights", found)
+        self.state("initial", per_loss(initial, self.names, "initial"))
+        self.state("loss_weights", torch.full((len(self.names),), torch.nan))
         self.state("kernels", torch.full((len(self.names),), torch.nan))
-        self.resting.copy_(found)
+        self.resting.copy_(self.initial)
 
     def observe(self, diagonals: Mapping[str, Tensor | Sequence[float]]) -> None:
         """Tells the diagonal of the kernel; call it whenever the weights shall change.
@@ -109,9 +107,11 @@ class NTKTrace(Weighting):
         newest = inverse_weights(self.kernels.to(values.dtype), self.eps)
         if self.pooling == "trace":
             newest = len(values) * newest
-        learned = self.momentum * self.loss_weights + (1 - self.momentum) * newest
+        begun = ~self.loss_weights.isnan()
+        last = torch.where(begun, self.loss_weights, self.initial.to(values.dtype))
+        learned = self.momentum * last + (1 - self.momentum) * newest
         known = ~self.kernels.isnan().any()
-        self.loss_weights = torch.where(known, learned, self.loss_weights)
+        self.loss_weights = torch.where(known, learned, last)
         self.kernels = torch.where(known, torch.nan, self.kernels)
         return self.loss_weights
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from equipoise.checking import check_positive
 from equipoise.losses import per_loss
 from equipoise.weighting.preference import PreferenceWeighting
 
@@ -65,9 +66,7 @@ class PBI(PreferenceWeighting):
         **options: Unpack[BalancerOptions],
     ) -> None:
         super().__init__(losses, preference=preference, **options)
-        if not eps > 0:
-            msg = f"`eps` is {eps}; on the ray the distance is its root, so it is positive."
-            raise ValueError(msg)
+        check_positive(eps=eps)
         self.theta = theta
         self.eps = eps
         ideal = per_loss(0.0 if reference is None else reference, self.names, "reference")

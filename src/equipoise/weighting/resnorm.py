@@ -32,7 +32,8 @@ class ResNorm(Weighting):
     Args:
         losses: How many losses there are, or their unique names.
         alpha: Strength of the pull towards a common training rate; PhysicsNeMo: 1.
-        lr: Learning rate of :math:`\lambda`; in PhysicsNeMo it is that of the model.
+        lr: Learning rate of :math:`\lambda`; in PhysicsNeMo it is that of the model, here that of
+            `GradNorm`.
         optimizer: What descends on :math:`\lambda`: ``"adam"`` or ``"sgd"``.
         options: See `Balancer`.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from equipoise.checking import check_positive
 from equipoise.weighting.base import Weighting
 
 if TYPE_CHECKING:
@@ -53,10 +54,7 @@ class SoftUncertainty(Weighting):
         **options: Unpack[BalancerOptions],
     ) -> None:
         super().__init__(losses, **options)
-        for name, number in (("temperature", temperature), ("eps", eps)):
-            if not number > 0:
-                msg = f"`{name}` is {number}; it must be positive."
-                raise ValueError(msg)
+        check_positive(temperature=temperature, eps=eps)
         self.temperature = temperature
         self.eps = eps
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from equipoise.checking import check_choice, check_not_negative
 from equipoise.weighting.base import Weighting
 
 if TYPE_CHECKING:
@@ -66,12 +67,8 @@ class StepwiseSoftAdapt(Weighting):
         **options: Unpack[BalancerOptions],
     ) -> None:
         super().__init__(losses, **options)
-        if change not in ("ratio", "difference"):
-            msg = f"`change` is {change!r}; write 'ratio' or 'difference'."
-            raise ValueError(msg)
-        if not eps >= 0:
-            msg = f"`eps` is {eps}; it must not be negative."
-            raise ValueError(msg)
+        check_choice("change", change, ("ratio", "difference"))
+        check_not_negative(eps=eps)
         self.change = change
         self.beta = beta
         self.eps = eps
