@@ -10,44 +10,32 @@ from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 
-from equipoise.aggregation import Aggregation, GradNorm
+from equipoise import aggregation, optim, weighting
+from equipoise.aggregation import *  # noqa: F403
 from equipoise.balancer import Balancer
 from equipoise.gradients import Gradients, Measuring
 from equipoise.measurement import measure
+from equipoise.optim import *  # noqa: F403
 from equipoise.record import Record
 from equipoise.registry import create_balancer, list_balancers
 from equipoise.sharing import SharingError
-from equipoise.weighting import (
-    DynamicTaskPrioritization,
-    Equal,
-    FirstValue,
-    Fixed,
-    SoftAdapt,
-    Uncertainty,
-    Weighting,
-)
-
-__all__ = [
-    "Aggregation",
-    "Balancer",
-    "DynamicTaskPrioritization",
-    "Equal",
-    "FirstValue",
-    "Fixed",
-    "GradNorm",
-    "Gradients",
-    "Measuring",
-    "Record",
-    "SharingError",
-    "SoftAdapt",
-    "Uncertainty",
-    "Weighting",
-    "create_balancer",
-    "list_balancers",
-    "measure",
-]
+from equipoise.weighting import *  # noqa: F403
 
 try:
     __version__ = version("equipoise")
 except PackageNotFoundError:  # imported from a source tree that was never installed
     __version__ = "0+unknown"
+
+__all__ = [
+    "Balancer",
+    "Gradients",
+    "Measuring",
+    "Record",
+    "SharingError",
+    "create_balancer",
+    "list_balancers",
+    "measure",
+]
+__all__ += aggregation.__all__
+__all__ += optim.__all__
+__all__ += weighting.__all__

@@ -58,11 +58,13 @@ class Balancer(Stateful, ABC):
         looks_at: What the method asks for, which fixes what a step costs.
         weighting: Whether the result is a weighting of the losses, one number each.
         random: Whether the method draws random numbers.
+        stateful: Whether a step depends on earlier ones.
     """
 
     looks_at: ClassVar[LooksAt] = "losses"
     weighting: ClassVar[bool] = True
     random: ClassVar[bool] = False
+    stateful: ClassVar[bool] = False
 
     priorities: Tensor
     resting: Tensor

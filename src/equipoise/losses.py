@@ -147,7 +147,8 @@ class Terms:
         """Those of ``[len(present)]`` numbers that belong to this process's tensors."""
         if len(self.here) == len(self.present):
             return numbers
-        return numbers.index_select(0, torch.tensor(self.here, device=numbers.device))
+        mine: Tensor = numbers[torch.tensor(self.here, device=numbers.device)]
+        return mine
 
     @property
     def present_names(self) -> tuple[str, ...]:

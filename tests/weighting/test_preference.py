@@ -8,7 +8,9 @@ from tests.golden import tensor
 
 
 def test_preferences_are_equal_by_default_and_kept_in_full_precision():
-    assert torch.equal(Chebyshev(3).preference, torch.full((3,), 1 / 3, dtype=torch.float64))
+    balancer = Chebyshev(3)
+    balancer.weigh(tensor([1.0, 1.0, 1.0]))
+    assert torch.equal(balancer.preference, torch.full((3,), 1 / 3, dtype=torch.float64))
 
 
 def test_a_new_preference_counts_from_the_next_step_on():

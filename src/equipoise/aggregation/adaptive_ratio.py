@@ -61,6 +61,7 @@ class AdaptiveRatio(Aggregation):
 
     looks_at: ClassVar[LooksAt] = "norms"
     default_wrt: ClassVar[Literal["shared", "last_shared", "representation"]] = "last_shared"
+    stateful: ClassVar[bool] = True
 
     is_target: Tensor
     is_adversarial: Tensor

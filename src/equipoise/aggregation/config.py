@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 Length: TypeAlias = Literal["projection", "minimum", "maximum", "harmonic"]
 """How long the update is: see `ConFIG`."""
+Measured: TypeAlias = Callable[["Matrix"], float]
+"""The norm of a mixture of gradients."""
 
 
 class ConFIG(Aggregation):
@@ -42,7 +44,8 @@ class ConFIG(Aggregation):
         length: ``"projection"`` is the formula above (paper). The others are those of the authors'
             ``TrackMinimum``, ``TrackMaximum`` and ``TrackHarmonicAverage``:
             :math:`N \sum_t \cos(g_t, u)` with ``N`` the smallest, largest or harmonic mean norm.
-        options: See `Aggregation`.
+        options: See `Aggregation`. Here ``heads`` is ``"plain"`` unless given: a negative weight
+            would make a loss's own parameters raise it.
 
     Raises:
         ValueError: If ``length`` is unknown, or ``preference`` has a negative number or only zeros.
@@ -72,6 +75,7 @@ class ConFIG(Aggregation):
         length: Length = "projection",
         **options: Unpack[AggregationOptions],
     ) -> None:
+        options.setdefault("heads", "plain")
         super().__init__(losses, **options)
         given = per_loss(preference, self.names, "preference")
         if bool((given < 0).any()) or not bool(given.any()):
@@ -108,43 +112,49 @@ def conflict_free(gradients: Gradients, preference: Tensor, length: Length) -> T
         ``[T]``.
     """
     gram = gradients.gram()
-    preferred = preference.double().cpu().numpy()
     precision = torch.finfo(gram.dtype).eps
 
-    def singular(mixture: Matrix) -> float:
-        combined = gradients.combine(torch.from_numpy(mixture).to(gram))
-        return float(torch.linalg.vector_norm(combined))
+    longest = float(gram.diagonal().max().sqrt())
 
-    return solve(gram, lambda found: _weights(found, preferred, length, precision, singular))
+    def measured(mixture: Matrix) -> float:
+        weights = torch.from_numpy(mixture / longest).to(gram)
+        return float(torch.linalg.vector_norm(gradients.combine(weights)))
+
+    return solve(
+        torch.cat([gram, preference[None].to(gram)]),
+        lambda given: _weights(given[:-1], given[-1], length, precision, measured),
+    )
 
 
 def _weights(
-    gram: Matrix,
-    preference: Matrix,
-    length: Length,
-    precision: float,
-    singular: Callable[[Matrix], float],
+    gram: Matrix, preference: Matrix, length: Length, precision: float, measured: Measured
 ) -> Matrix:
     cosines, norms = unit_diagonal(gram)
-    rounding = len(gram) * precision
-    eigenvalues, vectors = np.linalg.eigh(cosines)
-    kept = eigenvalues > rounding * eigenvalues.max()
     inverse_norms = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
-    # Squaring loses half of the digits: nearly dependent gradients are combined to be measured.
-    longest = np.sqrt(gram.diagonal().max())
-    for i in np.flatnonzero(kept & (eigenvalues < np.sqrt(precision) * eigenvalues.max())):
-        eigenvalues[i] = singular(vectors[:, i] * inverse_norms / longest) ** 2
-    kept &= eigenvalues > 0
-    basis = vectors[:, kept]
+    eigenvalues, basis = _spectrum(
+        cosines, precision, lambda vector: measured(vector * inverse_norms)
+    )
     coordinates = basis.T @ preference
-    solution = basis @ (coordinates / eigenvalues[kept])
+    solution = basis @ (coordinates / eigenvalues)
     reached = basis @ coordinates
     square = float(solution @ reached)
-    if square <= rounding * float(preference @ preference):
+    if square <= len(gram) * precision * float(preference @ preference):
         return np.zeros(len(gram))
     size = _size(norms, reached / np.sqrt(square), length)
     weights: Matrix = size / np.sqrt(square) * solution * inverse_norms
     return weights
+
+
+def _spectrum(cosines: Matrix, precision: float, measured: Measured) -> tuple[Matrix, Matrix]:
+    """Eigenvalues of the cosines that rise above rounding, with their eigenvectors as columns."""
+    eigenvalues, vectors = np.linalg.eigh(cosines)
+    largest = eigenvalues[-1]
+    kept = eigenvalues > len(cosines) * precision * largest
+    # A Gramian has lost half of the digits of small ones: these mixtures are measured themselves.
+    for i in np.flatnonzero(kept & (eigenvalues < np.sqrt(precision) * largest)):
+        eigenvalues[i] = measured(vectors[:, i]) ** 2
+    kept &= eigenvalues > 0
+    return eigenvalues[kept], vectors[:, kept]
 
 
 def _size(norms: Matrix, cosines: Matrix, length: Length) -> float:

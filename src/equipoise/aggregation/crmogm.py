@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 import torch
 
@@ -36,7 +36,7 @@ class CRMOGM(Aggregation):
         alpha: :math:`\alpha`, in [0, 1]; TorchJD: 0.9. The paper lets it rise to 1 as the learning
             rate falls: assign ``balancer.alpha`` between steps.
         initial: :math:`\lambda_0`, one number or one a loss; ``None`` is the first ``w``.
-        options: See `Aggregation`; ``wrt=None`` is what the wrapped method uses.
+        options: See `Aggregation`; without ``wrt`` and ``heads`` they are the wrapped method's.
 
     Raises:
         TypeError: If the wrapped method is no weighting of the losses.
@@ -52,10 +52,12 @@ class CRMOGM(Aggregation):
 
     References:
         Zhou, Zhang, Jiang, Zhong, Gu, Zhu 2022, NeurIPS, "On the convergence of stochastic
-        multi-objective gradient manipulation and beyond", Algorithm 1.
+        multi-objective gradient manipulation and beyond".
 
     Differs from the paper in that ``alpha`` has no schedule of its own.
     """
+
+    stateful: ClassVar[bool] = True
 
     smoothed: Tensor
 
@@ -75,8 +77,10 @@ class CRMOGM(Aggregation):
                 f"{type(wrapped).__name__} is no weighting of the losses, so it has no weights to "
                 "smooth; pass another `inner`, for example MGDA."
             )
-        if isinstance(wrapped, Aggregation) and options.get("wrt") is None:
-            options["wrt"] = wrapped.default_wrt
+        if isinstance(wrapped, Aggregation):
+            options.setdefault("heads", wrapped.heads)
+            if options.get("wrt") is None:
+                options["wrt"] = wrapped.default_wrt
         super().__init__(names, **options)
         if not 0 <= alpha <= 1:
             raise ValueError(f"`alpha` is {alpha}; it lies between 0 and 1.")

@@ -46,8 +46,7 @@ class DBMTL(Aggregation):
         tensor([3., 3.])
 
     References:
-        Lin, Jiang, Ye, Zhang, Chen, Chen, Liu, Kwok 2023, arXiv 2308.12029, equations 1 to 3,
-        Algorithm 1.
+        Lin, Jiang, Ye, Zhang, Chen, Chen, Liu, Tsang, Kwok 2023, arXiv 2308.12029, Algorithm 1.
 
     Differs from LibMTL in that parameters which one loss has for itself get its plain gradient, not
     that of its logarithm, and in that ``|L_t|`` takes the place of a negative loss. As there, the
@@ -56,6 +55,7 @@ class DBMTL(Aggregation):
 
     looks_at: ClassVar[LooksAt] = "gradients"
     weighting: ClassVar[bool] = False
+    stateful: ClassVar[bool] = True
 
     averaged: Tensor
     steps: Tensor
@@ -90,6 +90,8 @@ class DBMTL(Aggregation):
             self.averaged = torch.zeros_like(logarithmic)
         kept = (self.beta / self.steps**self.beta_sigma)[:, None]
         self.averaged = logarithmic + kept * (self.averaged - logarithmic)
-        norms = torch.linalg.vector_norm(self.averaged, dim=1)
-        combined: Tensor = (norms.max() / (norms + self.eps)) @ self.averaged
+        # Squares of what a loss near zero was divided by may leave the range of float32.
+        norms = torch.linalg.vector_norm(self.averaged, dim=1, dtype=torch.float64)
+        shares = (norms.max() / (norms + self.eps)).to(values.dtype)
+        combined: Tensor = shares @ self.averaged
         return combined

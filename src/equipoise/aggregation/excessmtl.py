@@ -33,8 +33,8 @@ class ExcessMTL(Aggregation):
         losses: How many losses there are, or their unique names.
         robust_step_size: :math:`\eta`; LibMTL, which the authors use: 0.01. TorchJD: 1.
         n_warmup_steps: How many first steps leave the weights as they are and make the baseline;
-            authors: 1. With 0 the first step moves the weights by the excess risk itself, as in
-            TorchJD's default.
+            authors' code: 1. The paper warms up for some epochs. With 0 the first step moves the
+            weights by the excess risk itself, as in TorchJD's default.
         reduction: ``"sum"`` has weights that sum to ``T`` (authors), ``"mean"`` to 1 (TorchJD).
         eps_h: :math:`\epsilon_h`; authors: 1e-7.
         eps_baseline: :math:`\epsilon`; authors 0, TorchJD 1e-7.
@@ -52,7 +52,7 @@ class ExcessMTL(Aggregation):
         tensor([0.6605, 1.3395])
 
     References:
-        He, Zhou, Zhang, Xie, Xiong 2024, arXiv 2402.02009, equations 4 to 6, Algorithm 1.
+        He, Zhou, Zhang, Yun, Xu, Zeng, Chilimbi, Zhao 2024, arXiv 2402.02009, Algorithm 1.
 
     Differs from the authors' code in that the update is made with logarithms of the weights, so
     that a large excess risk saturates them instead of overflowing, and in that a loss whose
@@ -60,6 +60,7 @@ class ExcessMTL(Aggregation):
     """
 
     looks_at: ClassVar[LooksAt] = "gradients"
+    stateful: ClassVar[bool] = True
 
     squares: Tensor
     baseline: Tensor

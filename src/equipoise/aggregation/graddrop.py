@@ -58,8 +58,8 @@ class GradDrop(Aggregation):
         tensor([4., 3.])
 
     References:
-        Chen, Ngiam, Huang, Luong, Kretzschmar, Chai, Anguelov 2020, arXiv 2010.06808, equations 1
-        and 2, Algorithm 1.
+        Chen, Ngiam, Huang, Luong, Kretzschmar, Chai, Anguelov 2020, arXiv 2010.06808,
+        Algorithm 1.
 
     Differs from the paper in that, without a ``wrt``, it works on the shared parameters, as TorchJD
     and FAMO's repository do. A coordinate where all gradients are zero stays zero. LibMTL has the

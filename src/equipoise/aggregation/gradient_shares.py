@@ -59,6 +59,7 @@ class GradientShares(Aggregation):
 
     looks_at: ClassVar[LooksAt] = "norms"
     default_wrt: ClassVar[Literal["shared", "last_shared", "representation"]] = "representation"
+    stateful: ClassVar[bool] = True
 
     shares: Tensor
     norm_sum: Tensor

@@ -78,6 +78,7 @@ class GradNorm(Aggregation):
 
     looks_at: ClassVar[LooksAt] = "norms"
     default_wrt: ClassVar[Literal["shared", "last_shared", "representation"]] = "last_shared"
+    stateful: ClassVar[bool] = True
 
     initial: Tensor
     seen: Tensor

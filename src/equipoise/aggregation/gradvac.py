@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -52,11 +52,14 @@ class GradVac(Aggregation):
         tensor([2.0000, 1.5000])
 
     References:
-        Wang, Tsvetkov, Firat, Cao 2021, arXiv 2010.05874, equations 2 to 4, Algorithm 1.
+        Wang, Tsvetkov, Firat, Cao 2021, arXiv 2010.05874, Algorithm 1.
 
-    Differs from the authors' text in nothing; a gradient of zero is left alone. Differs from LibMTL
+    Differs from the paper in nothing; a gradient of zero is left alone. Differs from LibMTL
     in that anti-parallel gradients in float32 give no NaN.
     """
+
+    random: ClassVar[bool] = True
+    stateful: ClassVar[bool] = True
 
     targets: Tensor
 
@@ -113,15 +116,16 @@ class GradVac(Aggregation):
         Returns:
             ``[K, T]``, float64 on the CPU.
         """
-        gram = grams.detach().to("cpu", torch.float64).numpy()
-        targets = self.targets.new_zeros(len(gram[0]), len(gram[0]), len(gram))
-        if self.targets.shape == targets.shape:
-            targets = self.targets
-        goals = targets.to("cpu", torch.float64, copy=True).numpy()
+        if self.targets.shape[-1] != len(grams):
+            self.targets = self.targets.new_zeros(*self.targets.shape[:2], len(grams))
+        given = torch.stack([grams, self.targets.permute(2, 0, 1).to(grams)])
+        gram, goals = given.to("cpu", torch.float64).numpy()
         weights = np.zeros(gram.shape[:2])
+        if not np.isfinite(gram).all():
+            return torch.from_numpy(weights + np.nan)
         for i, order in enumerate(orders.tolist()):
             weights += self._vaccinated(gram, goals, i, [j for j in order if j != i])
-        self.targets = torch.from_numpy(goals).to(targets)
+        self.targets = torch.from_numpy(goals).permute(1, 2, 0).to(self.targets)
         return torch.from_numpy(weights)
 
     def _vaccinated(self, gram: Matrix, goals: Matrix, i: int, order: list[int]) -> Matrix:
@@ -133,13 +137,13 @@ class GradVac(Aggregation):
             products = np.einsum("kt,ktu->ku", mixed, gram)
             length = np.sqrt(np.maximum((products * mixed).sum(axis=1), 0.0))
             cosine = products[:, j] / (length * norms[:, j] + self.eps)
-            goal = goals[i, j].copy()
+            goal = goals[:, i, j].copy()
             sine, goal_sine = _sine(cosine), _sine(goal)
             turn = length * (goal * sine - cosine * goal_sine)
             divisor = norms[:, j] * goal_sine + self.eps
             turns = (cosine < goal) & (norms[:, j] > 0)
             mixed[:, j] += np.where(turns, turn / divisor, 0.0)
-            goals[i, j] = (1 - self.beta) * goal + self.beta * cosine
+            goals[:, i, j] = (1 - self.beta) * goal + self.beta * cosine
         return mixed
 
 

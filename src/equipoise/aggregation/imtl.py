@@ -65,6 +65,7 @@ class IMTL(Aggregation):
     """
 
     default_wrt: ClassVar[Literal["shared", "last_shared", "representation"]] = "representation"
+    stateful: ClassVar[bool] = True
 
     log_scales: Tensor
 

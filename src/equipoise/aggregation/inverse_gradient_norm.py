@@ -54,6 +54,7 @@ class InverseGradientNorm(Aggregation):
     """
 
     looks_at: ClassVar[LooksAt] = "norms"
+    stateful: ClassVar[bool] = True
 
     initial: Tensor
     loss_weights: Tensor

@@ -33,7 +33,8 @@ class Krum(Aggregation):
         n_selected: ``m``, how many are averaged; paper: 1 (Krum), more is Multi-Krum.
         distance: ``"squared"`` sums squared distances (paper); ``"euclidean"`` the distances
             themselves, as in TorchJD: the choice may differ.
-        options: See `Aggregation`.
+        options: See `Aggregation`. Here ``heads`` is ``"plain"`` unless given: the own parameters
+            of a loss that is not selected would stand still.
 
     Raises:
         ValueError: If a number is out of range for ``T`` losses, or ``distance`` is unknown.
@@ -60,6 +61,7 @@ class Krum(Aggregation):
         distance: Literal["squared", "euclidean"] = "squared",
         **options: Unpack[AggregationOptions],
     ) -> None:
+        options.setdefault("heads", "plain")
         super().__init__(losses, **options)
         count = len(self.names)
         if n_byzantine < 0 or (n_byzantine and n_byzantine > count - 3):

@@ -73,6 +73,7 @@ class LearningRateAnnealing(Aggregation):
     """
 
     looks_at: ClassVar[LooksAt] = "norms"
+    stateful: ClassVar[bool] = True
 
     loss_weights: Tensor
     is_reference: Tensor

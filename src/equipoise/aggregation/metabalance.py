@@ -53,6 +53,7 @@ class MetaBalance(Aggregation):
 
     looks_at: ClassVar[LooksAt] = "gradients"
     weighting: ClassVar[bool] = False
+    stateful: ClassVar[bool] = True
 
     is_target: Tensor
     norms: Tensor

@@ -66,6 +66,7 @@ class MoCo(Aggregation):
 
     looks_at: ClassVar[LooksAt] = "gradients"
     weighting: ClassVar[bool] = False
+    stateful: ClassVar[bool] = True
 
     tracked: Tensor
     steps: Tensor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
@@ -34,7 +34,8 @@ class MoDo(ObservingAggregation):
         losses: How many losses there are, or their unique names.
         gamma: Step size of the weights; authors' code: 0.1. LibMTL: 0.001.
         rho: Weight of the l2 penalty on the weights; authors' code: 0.1.
-        options: See `Aggregation`.
+        options: See `Aggregation`. Here ``heads`` is ``"plain"`` unless given, as in LibMTL: the
+            own parameters of a loss of weight zero would stand still.
 
     Raises:
         ValueError: If ``gamma`` is not positive or ``rho`` negative.
@@ -49,10 +50,12 @@ class MoDo(ObservingAggregation):
         tensor([0.4750, 0.5250])
 
     References:
-        Chen, Fernando, Ying, Chen 2023, arXiv 2305.20057, Algorithm 2.
+        Chen, Fernando, Ying, Chen 2023, arXiv 2305.20057, the MoDo algorithm.
 
     Differs from the authors' code in that they descend on the sum of two batches' losses.
     """
+
+    stateful: ClassVar[bool] = True
 
     loss_weights: Tensor
 
@@ -64,6 +67,7 @@ class MoDo(ObservingAggregation):
         rho: float = 0.1,
         **options: Unpack[AggregationOptions],
     ) -> None:
+        options.setdefault("heads", "plain")
         super().__init__(losses, **options)
         if not gamma > 0 or not rho >= 0:
             raise ValueError(

@@ -62,6 +62,7 @@ class MomentumConFIG(Aggregation):
 
     looks_at: ClassVar[LooksAt] = "gradients"
     weighting: ClassVar[bool] = False
+    stateful: ClassVar[bool] = True
 
     place: Tensor
     seen: Tensor

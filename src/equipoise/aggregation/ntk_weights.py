@@ -54,6 +54,7 @@ class NTKWeights(Aggregation):
     """
 
     looks_at: ClassVar[LooksAt] = "norms"
+    stateful: ClassVar[bool] = True
 
     met: Tensor
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -43,7 +43,8 @@ class PCD(Aggregation):
             paper: 0.02.
         beta: Decay of the moving average, in [0, 1); paper: 0.999.
         eps: :math:`\epsilon`; paper: 1e-8.
-        options: See `Aggregation`.
+        options: See `Aggregation`. Here ``heads`` is ``"plain"`` unless given: a loss that makes
+            its progress anyway has weight zero, and its own parameters would stand still.
 
     Raises:
         ValueError: If ``primary`` is no loss, or a number is out of range.
@@ -56,11 +57,13 @@ class PCD(Aggregation):
 
     References:
         "Not All Objectives Are Born Equal: Priority-Constrained Descent for Hierarchical
-        Multi-Objective Optimization", TMLR 2026, arXiv 2606.29521, Appendix B.
+        Multi-Objective Optimization", TMLR 2026, arXiv 2606.29521.
 
     Differs from the authors' code, which enumerates the sets of active constraints, in how the same
     minimum is found.
     """
+
+    stateful: ClassVar[bool] = True
 
     is_primary: Tensor
     progress: Tensor
@@ -77,6 +80,7 @@ class PCD(Aggregation):
         eps: float = 1e-8,
         **options: Unpack[AggregationOptions],
     ) -> None:
+        options.setdefault("heads", "plain")
         super().__init__(losses, **options)
         primary = self.names[0] if primary is None else primary
         if primary not in self.names:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -45,7 +45,8 @@ class SDMGrad(ObservingAggregation):
         lr: :math:`\eta`; authors' code and TorchJD: 10. LibMTL: 5.
         momentum: Of the descent on ``w``, restarted each step; authors' code: 0.5.
         n_iter: How many descent steps on ``w``; authors' code: 20.
-        options: See `Aggregation`.
+        options: See `Aggregation`. Here ``heads`` is ``"plain"`` unless given, as in LibMTL: the
+            own parameters of a loss of weight zero would stand still.
 
     Raises:
         ValueError: If a number is out of range.
@@ -64,6 +65,8 @@ class SDMGrad(ObservingAggregation):
     simplex: that is the method as published.
     """
 
+    stateful: ClassVar[bool] = True
+
     descended: Tensor
     preference: Tensor
 
@@ -78,6 +81,7 @@ class SDMGrad(ObservingAggregation):
         n_iter: int = 20,
         **options: Unpack[AggregationOptions],
     ) -> None:
+        options.setdefault("heads", "plain")
         super().__init__(losses, **options)
         if not lambda_ >= 0:
             raise ValueError(f"`lambda_` is {lambda_}; it must not be negative.")

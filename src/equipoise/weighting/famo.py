@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 
@@ -66,6 +66,8 @@ class FAMO(Weighting):
     gradient alone; and a loss below its ``min_losses`` counts as at it, where theirs is NaN. A step
     that was not observed teaches nothing. Ludwig's "FAMO" is another method.
     """
+
+    stateful: ClassVar[bool] = True
 
     logits: Tensor
     minima: Tensor

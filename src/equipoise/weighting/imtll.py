@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
@@ -52,6 +52,8 @@ class IMTLL(Weighting):
     Differs from the paper in who trains ``s``: there the model's optimizer does, here the balancer
     itself, so that no parameter has to be registered and the state is the balancer's.
     """
+
+    stateful: ClassVar[bool] = True
 
     log_weights: Tensor
 

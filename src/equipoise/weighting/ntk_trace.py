@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 
@@ -55,6 +55,8 @@ class NTKTrace(Weighting):
 
     Weights change when all losses that are there have been observed anew; else they rest.
     """
+
+    stateful: ClassVar[bool] = True
 
     initial: Tensor
     loss_weights: Tensor

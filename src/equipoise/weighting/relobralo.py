@@ -61,6 +61,7 @@ class ReLoBRaLo(Weighting):
     """
 
     random: ClassVar[bool] = True
+    stateful: ClassVar[bool] = True
 
     steps: Tensor
     balanced: Tensor

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import comb
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 
@@ -59,6 +59,8 @@ class SoftAdapt(Weighting):
     Differs from the authors' code where that fails: a negative ``beta`` does not overflow, and
     where slopes cancel in ``"normalized"`` the last weights stay.
     """
+
+    stateful: ClassVar[bool] = True
 
     history: Tensor
     filled: Tensor

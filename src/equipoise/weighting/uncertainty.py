@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
@@ -53,6 +53,8 @@ class Uncertainty(Weighting):
     Differs from the paper in who trains ``s``: there the model's optimizer does, here the balancer
     itself, so that no parameter has to be registered and the state is the balancer's.
     """
+
+    stateful: ClassVar[bool] = True
 
     log_variances: Tensor
     factor: Tensor
