@@ -31,6 +31,12 @@ def test_every_method_has_one_line():
     assert table.count("\n| `") == len(eq.list_balancers()) + 1
 
 
+def test_methods_stand_in_the_order_of_what_they_look_at():
+    table = methods_table(BENCH)
+    places = [table.index(f"| `{name}` |") for name in ("SoftAdapt", "GradNorm", "MTAdam")]
+    assert places == sorted(places)
+
+
 def test_line_holds_what_the_class_declares_and_what_was_measured_at_ten_losses():
     row = cells(methods_table(BENCH), "GradNorm")
     assert row[1].endswith(".")

@@ -21,6 +21,8 @@ _NAMES: Mapping[str, str] = MappingProxyType(
     {"method": "equipoise", "peer": "other libraries", "reference": "references"}
 )
 
+_TICKS = (0.8, 1, 1.5, 2, 3, 5, 8, 12, 20, 30, 50, 80)
+
 
 def price_picture(prices: Sequence[Price]) -> go.Figure:
     """Time with its quartiles and peak memory of each row, cheapest on top.
@@ -45,7 +47,7 @@ def price_picture(prices: Sequence[Price]) -> go.Figure:
         categoryorder="array",
         categoryarray=[title(price) for price in ordered],
     )
-    figure.update_xaxes(title="time per step / plain sum", type="log", col=1)
+    figure.update_xaxes(title="time per step / plain sum", type="log", tickvals=_TICKS, col=1)
     figure.update_xaxes(title="peak memory / parameters", rangemode="tozero", col=2)
     return figure
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import equipoise as eq
+from equipoise.balancer import LooksAt
 from equipoise.benchmarks.methods import RIGHT, method_class, method_names, summary
 from equipoise.benchmarks.request import RequestError
 
@@ -75,10 +76,17 @@ def _setting(price: Price) -> tuple[str, int]:
 
 def _rows(prices: list[Price]) -> Iterator[tuple[str, ...]]:
     found = {price.label: price for price in prices}
-    for name in method_names():
+    for name in sorted(method_names(), key=_place):
         if name != RIGHT:
             rare = found.get(f"{name}:every={EVERY}")
             yield (*_capabilities(name), *_costs(found.get(name), rare))
+
+
+def _place(name: str) -> tuple[int, str]:
+    """Methods stand in the order of what they look at, which is that of their price."""
+    kind = method_class(name)
+    order = get_args(LooksAt)
+    return order.index(kind.looks_at) if issubclass(kind, eq.Balancer) else len(order), name
 
 
 def _capabilities(name: str) -> tuple[str, ...]:
