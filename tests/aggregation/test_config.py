@@ -9,6 +9,7 @@ from equipoise import Gradients
 from equipoise.aggregation.config import ConFIG
 from tests.aggregation.following import follow_gradient, follow_live, independent
 from tests.golden import load
+from tests.models import MultiHead, batch, flat_grad, jacobian
 
 OPTIONS = {
     "config_conflictfree": {},
@@ -69,3 +70,21 @@ def test_dependent_gradients_in_float32_give_what_float64_gives():
 def test_options_out_of_range_are_named(options):
     with pytest.raises(ValueError, match=f"`{next(iter(options))}` is"):
         ConFIG(2, **options)
+
+
+def test_a_losses_own_parameters_get_its_plain_gradient():
+    model, x = MultiHead(4), batch()
+    heads = list(model.heads.parameters())
+    plain = jacobian(model(x), heads).sum(0)
+    ConFIG(4).backward(model(x))
+    torch.testing.assert_close(flat_grad(heads), plain)
+
+
+def test_almost_dependent_gradients_lose_no_digits_to_the_gramian():
+    rows = independent(3, 6)
+    rows[2] = -rows[0] - rows[1] + 1e-6 * rows[2]
+    units = rows / rows.norm(dim=1, keepdim=True)
+    direction = torch.linalg.lstsq(units, torch.ones(3).double(), driver="gelsd").solution
+    direction = direction / direction.norm()
+    update = ConFIG(3).combine(torch.ones(3).double(), Gradients(rows))
+    torch.testing.assert_close(update, (rows @ direction).sum() * direction, rtol=1e-7, atol=0)

@@ -51,3 +51,11 @@ def test_a_loss_of_zero_or_below_ends_finite_and_goes_downhill():
 def test_numbers_out_of_range_are_named(options):
     with pytest.raises(ValueError, match=f"`{next(iter(options))}` is"):
         DBMTL(2, **options)
+
+
+def test_a_loss_of_zero_with_a_huge_gradient_stays_in_range():
+    rows = torch.tensor([[1e15, 0.0], [0.0, 1.0]])
+    balancer = DBMTL(2)
+    combined = balancer.combine(torch.tensor([0.0, 1.0]), Gradients(rows))
+    assert combined.isfinite().all()
+    assert not balancer.skipped.any()

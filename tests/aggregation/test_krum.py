@@ -7,6 +7,7 @@ from equipoise import Gradients
 from equipoise.aggregation.krum import Krum
 from tests.aggregation.following import follow_gradient, follow_live, follow_weights, independent
 from tests.golden import load
+from tests.models import MultiHead, batch, flat_grad, jacobian
 
 
 @pytest.mark.parametrize(
@@ -60,3 +61,11 @@ def test_one_or_two_losses_select_one(losses):
 def test_options_out_of_range_are_named(options):
     with pytest.raises(ValueError, match=f"`{next(iter(options))}` is"):
         Krum(4, **options)
+
+
+def test_a_losses_own_parameters_get_its_plain_gradient():
+    model, x = MultiHead(4), batch()
+    heads = list(model.heads.parameters())
+    plain = jacobian(model(x), heads).sum(0)
+    Krum(4).backward(model(x))
+    torch.testing.assert_close(flat_grad(heads), plain)

@@ -7,6 +7,7 @@ from equipoise import Gradients
 from equipoise.aggregation.modo import MoDo
 from tests.aggregation.following import live
 from tests.golden import assert_matches, load, tensor
+from tests.models import MultiHead, batch, flat_grad, jacobian
 
 
 @pytest.mark.parametrize(
@@ -41,3 +42,11 @@ def test_with_full_gradients_it_converges_to_the_minimum_norm_weights():
 def test_numbers_out_of_range_are_named(options):
     with pytest.raises(ValueError, match=f"`{next(iter(options))}` is"):
         MoDo(2, **options)
+
+
+def test_a_losses_own_parameters_get_its_plain_gradient():
+    model, x = MultiHead(4), batch()
+    heads = list(model.heads.parameters())
+    plain = jacobian(model(x), heads).sum(0)
+    MoDo(4).backward(model(x))
+    torch.testing.assert_close(flat_grad(heads), plain)

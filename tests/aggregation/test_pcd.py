@@ -7,6 +7,7 @@ from equipoise import Gradients
 from equipoise.aggregation.pcd import PCD
 from tests.aggregation.following import follow_gradient, follow_live, independent, seen
 from tests.golden import assert_matches, load
+from tests.models import MultiHead, batch, flat_grad, jacobian
 
 OPTIONS = {
     "pcd_torchjd_tau0.02": {},
@@ -64,3 +65,11 @@ def test_a_step_without_the_primary_follows_the_first_that_is_there():
 def test_options_out_of_range_are_named(options):
     with pytest.raises(ValueError, match=f"`{next(iter(options))}` is"):
         PCD(2, **options)
+
+
+def test_a_losses_own_parameters_get_its_plain_gradient():
+    model, x = MultiHead(4), batch()
+    heads = list(model.heads.parameters())
+    plain = jacobian(model(x), heads).sum(0)
+    PCD(4).backward(model(x))
+    torch.testing.assert_close(flat_grad(heads), plain)

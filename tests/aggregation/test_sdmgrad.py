@@ -6,6 +6,7 @@ import torch
 from equipoise import Gradients
 from equipoise.aggregation.sdmgrad import SDMGrad
 from tests.golden import assert_matches, load, tensor
+from tests.models import MultiHead, batch, flat_grad, jacobian
 
 
 def followed(golden, balancer, order):
@@ -51,3 +52,11 @@ def test_with_one_batch_small_steps_find_the_minimum_norm_weights():
 def test_numbers_out_of_range_are_named(options):
     with pytest.raises(ValueError, match=f"`{next(iter(options))}` is"):
         SDMGrad(2, **options)
+
+
+def test_a_losses_own_parameters_get_its_plain_gradient():
+    model, x = MultiHead(4), batch()
+    heads = list(model.heads.parameters())
+    plain = jacobian(model(x), heads).sum(0)
+    SDMGrad(4).backward(model(x))
+    torch.testing.assert_close(flat_grad(heads), plain)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
 
 Length: TypeAlias = Literal["projection", "minimum", "maximum", "harmonic"]
 """How long the update is: see `ConFIG`."""
-Measured: TypeAlias = Callable[["Matrix"], float]
-"""The norm of a mixture of gradients."""
 
 
 class ConFIG(Aggregation):
@@ -84,7 +81,7 @@ class ConFIG(Aggregation):
         self.state("preference", given)
 
     def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
-        return conflict_free(gradients, self.preference, self.length).to(values.dtype)
+        return conflict_free(gradients.gram(), self.preference, self.length).to(values.dtype)
 
 
 def checked_length(length: Length) -> Length:
@@ -100,61 +97,41 @@ def checked_length(length: Length) -> Length:
     return length
 
 
-def conflict_free(gradients: Gradients, preference: Tensor, length: Length) -> Tensor:
+def conflict_free(gram: Tensor, preference: Tensor, length: Length) -> Tensor:
     """The weights of the direction whose cosines with the gradients are as preferred.
 
     Args:
-        gradients: The ``T`` gradients.
+        gram: ``[T, T]``.
         preference: ``[T]``, not negative.
         length: How long the combined gradient is.
 
     Returns:
         ``[T]``.
     """
-    gram = gradients.gram()
     precision = torch.finfo(gram.dtype).eps
-
-    longest = float(gram.diagonal().max().sqrt())
-
-    def measured(mixture: Matrix) -> float:
-        weights = torch.from_numpy(mixture / longest).to(gram)
-        return float(torch.linalg.vector_norm(gradients.combine(weights)))
-
     return solve(
         torch.cat([gram, preference[None].to(gram)]),
-        lambda given: _weights(given[:-1], given[-1], length, precision, measured),
+        lambda given: _weights(given[:-1], given[-1], length, precision),
     )
 
 
-def _weights(
-    gram: Matrix, preference: Matrix, length: Length, precision: float, measured: Measured
-) -> Matrix:
+def _weights(gram: Matrix, preference: Matrix, length: Length, precision: float) -> Matrix:
     cosines, norms = unit_diagonal(gram)
-    inverse_norms = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
-    eigenvalues, basis = _spectrum(
-        cosines, precision, lambda vector: measured(vector * inverse_norms)
-    )
+    rounding = len(gram) * precision
+    eigenvalues, vectors = np.linalg.eigh(cosines)
+    kept = eigenvalues > rounding * eigenvalues[-1]
+    basis = vectors[:, kept]
     coordinates = basis.T @ preference
-    solution = basis @ (coordinates / eigenvalues)
+    solution = basis @ (coordinates / eigenvalues[kept])
+    # The preference, as far as the gradients span it: in exact arithmetic `cosines @ solution`.
     reached = basis @ coordinates
     square = float(solution @ reached)
-    if square <= len(gram) * precision * float(preference @ preference):
+    if square <= rounding * float(preference @ preference):
         return np.zeros(len(gram))
     size = _size(norms, reached / np.sqrt(square), length)
+    inverse_norms = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
     weights: Matrix = size / np.sqrt(square) * solution * inverse_norms
     return weights
-
-
-def _spectrum(cosines: Matrix, precision: float, measured: Measured) -> tuple[Matrix, Matrix]:
-    """Eigenvalues of the cosines that rise above rounding, with their eigenvectors as columns."""
-    eigenvalues, vectors = np.linalg.eigh(cosines)
-    largest = eigenvalues[-1]
-    kept = eigenvalues > len(cosines) * precision * largest
-    # A Gramian has lost half of the digits of small ones: these mixtures are measured themselves.
-    for i in np.flatnonzero(kept & (eigenvalues < np.sqrt(precision) * largest)):
-        eigenvalues[i] = measured(vectors[:, i]) ** 2
-    kept &= eigenvalues > 0
-    return eigenvalues[kept], vectors[:, kept]
 
 
 def _size(norms: Matrix, cosines: Matrix, length: Length) -> float:

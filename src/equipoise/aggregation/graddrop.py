@@ -128,7 +128,7 @@ class GradDrop(Aggregation):
             self._activations = None
 
     def _combine(self, values: Tensor, gradients: Gradients) -> Tensor:
-        rows = gradients.matrix()
+        rows = gradients.columns()
         batch = 1 if self._activations is None else len(self._activations)
         size = rows.shape[1] // batch
         uniform = self.drawing.draw(lambda source: torch.rand(size, generator=source), rows)

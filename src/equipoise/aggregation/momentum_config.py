@@ -8,13 +8,13 @@ import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
 from equipoise.aggregation.config import Length, checked_length, conflict_free
-from equipoise.gradients import Gradients
 
 if TYPE_CHECKING:
     from torch import Tensor
     from typing_extensions import Unpack
 
     from equipoise.balancer import LooksAt
+    from equipoise.gradients import Gradients
     from equipoise.losses import LossNames
 
 
@@ -106,7 +106,7 @@ class MomentumConFIG(Aggregation):
             return torch.zeros_like(self.previous)
         corrected = self.first_moments / (1 - self.beta_1**self.seen)[:, None]
         equal = torch.ones(len(corrected))
-        weights = conflict_free(Gradients(corrected), equal, self.length)
+        weights = conflict_free(corrected @ corrected.T, equal, self.length)
         return self._scaled(weights @ corrected)
 
     def _move(self, rows: Tensor) -> None:
