@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from equipoise.distributed import GradientAverage, Processes
+from equipoise.drawing import Drawing
 from equipoise.losses import Losses, LossNames, Terms, loss_names, per_loss, read_losses
 from equipoise.record import Record, spread
 from equipoise.state import Stateful
@@ -136,6 +137,7 @@ class Balancer(Stateful, ABC):
         due = self.learning and self._calls % self.every == 0
         if due:
             terms = self.processes.agree(terms)
+            self._share_draws()
         self.follow(terms.values())
         if self.nonfinite == "raise":
             _raise_if_not_finite(terms.values(), terms.present_names)
@@ -146,6 +148,12 @@ class Balancer(Stateful, ABC):
             return terms, False
         self._calls += self.learning
         return terms, due
+
+    def _share_draws(self) -> None:
+        if self.processes.count > 1:
+            for module in self.modules():
+                if isinstance(module, Drawing):
+                    module.share(self.processes)
 
     def _guarded(self, values: Tensor, formula: Callable[[], Tensor], fallback: Tensor) -> Tensor:
         """Runs a formula; what is not finite, in or out, leaves no trace in the state."""

@@ -91,6 +91,19 @@ class Processes:
             for tensor, part in zip(bucket, parts, strict=True):
                 tensor.copy_(part.view_as(tensor))
 
+    def share(self, tensor: Tensor) -> Tensor:
+        """The first process's tensor, on every process.
+
+        Args:
+            tensor: Of the same shape and dtype everywhere, on the CPU.
+        """
+        if self.count == 1:
+            return tensor
+        shared = tensor.to(_device(self.group))
+        first = distributed.get_global_rank(self.group, 0) if self.group is not None else 0
+        distributed.broadcast(shared, first, group=self.group)
+        return shared.to(tensor.device)
+
     def alike(self, numbers: Sequence[int]) -> bool:
         """Whether every process has the same numbers."""
         if self.count == 1:

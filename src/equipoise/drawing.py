@@ -12,6 +12,8 @@ from equipoise.state import Stateful
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from equipoise.distributed import Processes
+
 
 class Drawing(Stateful):
     """A part of a balancer that draws random numbers on the CPU and resumes bit for bit.
@@ -28,6 +30,17 @@ class Drawing(Stateful):
             generator = torch.Generator()
             generator.manual_seed(int(torch.randint(2**62, ())))
         self.generator = generator
+        self._shared = False
+
+    def share(self, processes: Processes) -> None:
+        """Gives every process of a data-parallel run the generator of the first, once.
+
+        Args:
+            processes: Those of the run.
+        """
+        if not self._shared and processes.count > 1:
+            self.generator.set_state(processes.share(self.generator.get_state()))
+            self._shared = True
 
     def draw(self, sample: Callable[[torch.Generator], Tensor], like: Tensor) -> Tensor:
         """One draw, in the dtype and on the device of another tensor.

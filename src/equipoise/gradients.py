@@ -104,13 +104,27 @@ class Gradients:
         return self._rows.shape[0]
 
     def matrix(self) -> Tensor:
-        """The ``[T, P]`` Jacobian."""
+        """The ``[T, P]`` Jacobian.
+
+        Raises:
+            TypeError: If this process has only a part of its columns.
+        """
+        self._refuse_parts()
+        return self.columns()
+
+    def columns(self) -> Tensor:
+        """The columns of the Jacobian that this process has; for methods that work entry by entry.
+
+        Returns:
+            ``[T, P]``; narrower only where a representation or sharded parameters are watched in
+            data-parallel training.
+        """
         return self._rows
 
     def gram(self) -> Tensor:
         """The ``[T, T]`` Gramian of inner products."""
         if self._gram is None:
-            self._gram = self._whole(gramian(self.matrix()))
+            self._gram = self._whole(gramian(self.columns()))
         return self._gram
 
     def norms(self) -> Tensor:
@@ -130,8 +144,8 @@ class Gradients:
 
     def combine(self, weights: Tensor) -> Tensor:
         """The ``[P]`` combined gradient ``sum_t w_t g_t``."""
-        matrix = self.matrix()
-        return weights.to(matrix.dtype) @ matrix
+        columns = self.columns()
+        return weights.to(columns.dtype) @ columns
 
     def tensors(self) -> list[Tensor]:
         """The columns of each tensor, ``[T, P_k]`` views."""
@@ -146,7 +160,6 @@ class Gradients:
         Returns:
             ``[T, ...]``: the statistics, stacked.
         """
-        self._refuse_parts()
         return torch.stack([statistic(list(row.split(self._sizes))) for row in self.matrix()])
 
     def measured(self) -> tuple[Tensor | None, Tensor | None]:
@@ -164,7 +177,7 @@ class Gradients:
         return _Scaled(self, factors)
 
     def _measure_norms(self) -> Tensor:
-        norms: Tensor = torch.linalg.vector_norm(_at_least_float32(self.matrix()), dim=1)
+        norms: Tensor = torch.linalg.vector_norm(_at_least_float32(self.columns()), dim=1)
         return norms if self._pool is None else self._whole(norms.square()).sqrt()
 
     def _whole(self, products: Tensor) -> Tensor:
@@ -187,16 +200,16 @@ class _Scaled(Gradients):
         self._inner = inner
         self._factors = factors
         self._sizes = inner._sizes
-        self._pool = None
+        self._pool = inner._pool
         self._gram = None
         self._norms = None
 
     def __len__(self) -> int:
         return len(self._inner)
 
-    def matrix(self) -> Tensor:
-        rows = self._inner.matrix()
-        return rows * self._factors.to(rows.dtype)[:, None]
+    def columns(self) -> Tensor:
+        columns = self._inner.columns()
+        return columns * self._factors.to(columns.dtype)[:, None]
 
     def gram(self) -> Tensor:
         if self._gram is None:
@@ -304,7 +317,7 @@ class Passes:
 
     def average_own(self) -> None:
         """Averages what was found of the losses' own leaves over the processes."""
-        if self.average is None:
+        if self.average is None or not self.own:
             return
         filled = [
             [torch.zeros_like(leaf) if g is None else g for leaf, g in zip(own, found, strict=True)]
@@ -380,8 +393,8 @@ class StreamedGradients(Gradients):
     def __len__(self) -> int:
         return len(self._passes.losses)
 
-    def matrix(self) -> Tensor:
-        """The ``[T, P]`` Jacobian, materialised for the caller."""
+    def columns(self) -> Tensor:
+        """The columns of the Jacobian that this process has, materialised for the caller."""
         like = self._passes.like
         dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
         out = torch.empty(len(self), sum(self._sizes), dtype=dtype, device=like.device)

@@ -181,9 +181,7 @@ class Terms:
         """
         mine = zip(self.tensors, self.mine(weights), strict=True)
         weighted = [tensor * weight.to(tensor.dtype) for tensor, weight in mine]
-        total = weighted[0]
-        for term in weighted[1:]:
-            total = total + term
+        total: Tensor = sum(weighted[1:], start=weighted[0])
         return total
 
 

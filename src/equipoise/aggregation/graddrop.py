@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
+from equipoise.checking import check_not_negative, check_positive
 from equipoise.drawing import Drawing
 from equipoise.losses import per_loss
 
@@ -86,10 +87,8 @@ class GradDrop(Aggregation):
         shares = per_loss(leak, self.names, "leak")
         if bool(((shares < 0) | (shares > 1)).any()):
             raise ValueError(f"`leak` is {leak}; a leak lies between 0 and 1.")
-        if not eps >= 0:
-            raise ValueError(f"`eps` is {eps}; it must not be negative.")
-        if max_norm is not None and not max_norm > 0:
-            raise ValueError(f"`max_norm` is {max_norm}; write a positive number, or None.")
+        check_not_negative(eps=eps)
+        check_positive(max_norm=1.0 if max_norm is None else max_norm)
         self.eps = eps
         self.max_norm = max_norm
         self.drawing = Drawing(self.names, generator)

@@ -60,6 +60,6 @@ class TrimmedMean(Aggregation):
         self.trim_number = trim_number
 
     def _combine(self, values: Tensor, gradients: Gradients) -> Tensor:
-        ordered = gradients.matrix().sort(dim=0).values
+        ordered = gradients.columns().sort(dim=0).values
         trimmed = min(self.trim_number, (len(ordered) - 1) // 2)
         return ordered[trimmed : len(ordered) - trimmed].mean(dim=0)

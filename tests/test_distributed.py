@@ -1,0 +1,142 @@
+"""Data-parallel training with real process groups: every method, in and out of a wrapper."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch import distributed
+from torch import multiprocessing as mp
+from torch.nn.parallel import DistributedDataParallel
+
+import equipoise as eq
+from tests.methods import NAMES, make
+from tests.models import MultiHead, flat_grad
+
+STEPS = 10
+CASES = {
+    name: (name, {}) for name in NAMES
+} | {
+    "mgda at the representation": ("mgda", {"wrt": "representation"}),
+    "upgrad at the last shared layer": ("upgrad", {"wrt": "last_shared"}),
+    "upgrad with plain heads": ("upgrad", {"heads": "plain"}),
+    "mgda in three rows": ("mgda", {"measuring": eq.Measuring(rows=3)}),
+    "cagrad every third step": ("cagrad", {"every": 3}),
+    "gradnorm every third step": ("gradnorm", {"every": 3}),
+    "trimmed mean at the representation": ("trimmedmean", {"wrt": "representation"}),
+    "pcgrad with priorities": ("pcgrad", {"priorities": {"b": 3.0}}),
+}  # fmt: skip
+
+
+def data(step: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1000 + step)
+    return torch.randn(12, 4, dtype=torch.float64, generator=generator)
+
+
+def train(case: str, rank: int, world: int, *, wrapped: bool, absent: bool) -> dict[str, object]:
+    """Ten steps on this process's part of each batch."""
+    torch.manual_seed(0)
+    model = MultiHead(3)
+    name, options = CASES[case]
+    torch.manual_seed(rank)  # balancers must not depend on each process's own random numbers
+    balancer = make(name, **options)
+    net = model
+    if wrapped:
+        net = DistributedDataParallel(model, find_unused_parameters=absent)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    for step in range(STEPS):
+        part = data(step).chunk(world)[rank]
+        losses = dict(zip("abc", net(part), strict=True))
+        if absent and step in (3, 7) and rank == world - 1:
+            del losses["b"]
+        optimizer.zero_grad()
+        balancer.backward(losses)
+        optimizer.step()
+    state = {k: v for k, v in balancer.state_dict().items() if isinstance(v, torch.Tensor)}
+    return {
+        "parameters": flat_grad([as_grad(p) for p in model.parameters()]),
+        "weights": torch.tensor(list(balancer.weights.values())),
+        "state": state,
+    }
+
+
+def as_grad(parameter: torch.Tensor) -> torch.Tensor:
+    carrier = torch.zeros_like(parameter)
+    carrier.grad = parameter.detach()
+    return carrier
+
+
+def work(rank: int, world: int, folder: str, wrapped: bool, absent: bool) -> None:
+    torch.set_num_threads(1)
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world
+    )
+    found = {c: train(c, rank, world, wrapped=wrapped, absent=absent) for c in CASES}
+    torch.save(found, Path(folder) / f"{rank}.pt")
+    distributed.barrier()
+    distributed.destroy_process_group()
+
+
+def run(folder: Path, world: int, *, wrapped: bool, absent: bool = False) -> list[dict]:
+    mp.spawn(work, args=(world, str(folder), wrapped, absent), nprocs=world)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(world)]
+
+
+@pytest.fixture(scope="module")
+def alone() -> dict[str, dict]:
+    return {case: train(case, 0, 1, wrapped=False, absent=False) for case in CASES}
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param((2, True), id="2 wrapped"),
+        pytest.param((2, False), id="2 plain"),
+        pytest.param((3, True), id="3 wrapped", marks=pytest.mark.slow),
+        pytest.param((3, False), id="3 plain", marks=pytest.mark.slow),
+    ],
+)
+def together(request, tmp_path_factory) -> list[dict]:
+    world, wrapped = request.param
+    return run(tmp_path_factory.mktemp("ranks"), world, wrapped=wrapped)
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(True, id="wrapped"), pytest.param(False, id="plain")]
+)
+def with_absent(request, tmp_path_factory) -> list[dict]:
+    folder = tmp_path_factory.mktemp("ranks")
+    return run(folder, 2, wrapped=request.param, absent=True)
+
+
+def assert_bit_identical(one: dict, other: dict) -> None:
+    assert torch.equal(one["parameters"], other["parameters"])
+    for key, tensor in one["state"].items():
+        assert torch.equal(tensor.nan_to_num(7e7), other["state"][key].nan_to_num(7e7)), key
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_processes_on_parts_of_a_batch_equal_one_on_the_whole(case, together, alone) -> None:
+    for found in together:
+        torch.testing.assert_close(
+            found[case]["parameters"], alone[case]["parameters"], rtol=1e-6, atol=1e-6
+        )
+        torch.testing.assert_close(
+            found[case]["weights"], alone[case]["weights"], rtol=1e-6, atol=1e-6
+        )
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_processes_are_bit_identical_to_each_other(case, together) -> None:
+    for other in together[1:]:
+        assert_bit_identical(together[0][case], other[case])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_loss_absent_on_one_process_only_keeps_them_identical(case, with_absent) -> None:
+    one, other = with_absent
+    assert one[case]["parameters"].isfinite().all()
+    assert_bit_identical(one[case], other[case])
