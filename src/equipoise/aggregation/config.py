@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
 from equipoise.aggregation.solving import solve
+from equipoise.checking import check_choice
 from equipoise.losses import per_loss
 from equipoise.solvers.scaling import unit_diagonal
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 Length: TypeAlias = Literal["projection", "minimum", "maximum", "harmonic"]
 """How long the update is: see `ConFIG`."""
+LENGTHS: tuple[Length, ...] = get_args(Length)
 
 
 class ConFIG(Aggregation):
@@ -77,24 +79,12 @@ class ConFIG(Aggregation):
         given = per_loss(preference, self.names, "preference")
         if bool((given < 0).any()) or not bool(given.any()):
             raise ValueError(f"`preference` is {preference}; it needs a positive number, no sign.")
-        self.length = checked_length(length)
+        check_choice("length", length, LENGTHS)
+        self.length = length
         self.state("preference", given)
 
     def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
         return conflict_free(gradients.gram(), self.preference, self.length).to(values.dtype)
-
-
-def checked_length(length: Length) -> Length:
-    """The argument itself.
-
-    Raises:
-        ValueError: If it is unknown.
-    """
-    if length not in ("projection", "minimum", "maximum", "harmonic"):
-        raise ValueError(
-            f"`length` is {length!r}; write 'projection', 'minimum', 'maximum' or 'harmonic'."
-        )
-    return length
 
 
 def conflict_free(gram: Tensor, preference: Tensor, length: Length) -> Tensor:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
+from equipoise.checking import check_not_negative, check_positive
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,11 +73,8 @@ class DBMTL(Aggregation):
         super().__init__(losses, **options)
         if not 0 <= beta < 1:
             raise ValueError(f"`beta` is {beta}; it lies in [0, 1).")
-        if not beta_sigma >= 0 or not eps > 0:
-            raise ValueError(
-                f"`beta_sigma` is {beta_sigma}, `eps` is {eps}; the first must not be negative, "
-                "the second be positive."
-            )
+        check_not_negative(beta_sigma=beta_sigma)
+        check_positive(eps=eps)
         self.beta = beta
         self.beta_sigma = beta_sigma
         self.eps = eps

@@ -9,6 +9,7 @@ import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
 from equipoise.aggregation.reduction import Reduction, checked_reduction
+from equipoise.checking import check_not_negative, check_positive
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,15 +80,8 @@ class ExcessMTL(Aggregation):
         **options: Unpack[AggregationOptions],
     ) -> None:
         super().__init__(losses, **options)
-        if not robust_step_size > 0:
-            raise ValueError(f"`robust_step_size` is {robust_step_size}; it must be positive.")
-        if n_warmup_steps < 0:
-            raise ValueError(f"`n_warmup_steps` is {n_warmup_steps}; write 0 or more steps.")
-        if not eps_h > 0 or not eps_baseline >= 0:
-            raise ValueError(
-                f"`eps_h` is {eps_h}, `eps_baseline` {eps_baseline}; the first must be positive, "
-                "the second not negative."
-            )
+        check_positive(robust_step_size=robust_step_size, eps_h=eps_h)
+        check_not_negative(n_warmup_steps=n_warmup_steps, eps_baseline=eps_baseline)
         self.robust_step_size = robust_step_size
         self.n_warmup_steps = n_warmup_steps
         self.reduction = checked_reduction(reduction)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
+from equipoise.checking import check_choice, check_not_negative
 from equipoise.drawing import Drawing
 
 if TYPE_CHECKING:
@@ -73,15 +74,13 @@ class GradVac(Aggregation):
         generator: torch.Generator | None = None,
         **options: Unpack[AggregationOptions],
     ) -> None:
-        if granularity not in ("model", "tensor"):
-            raise ValueError(f"`granularity` is {granularity!r}; write 'model' or 'tensor'.")
+        check_choice("granularity", granularity, ("model", "tensor"))
         # Here alone the kind of result is a choice, and the base asks for it at construction.
         self.weighting = granularity == "model"  # type: ignore[misc]
         super().__init__(losses, **options)
         if not 0 <= beta <= 1:
             raise ValueError(f"`beta` is {beta}; a decay lies between 0 and 1.")
-        if not eps >= 0:
-            raise ValueError(f"`eps` is {eps}; it must not be negative.")
+        check_not_negative(eps=eps)
         self.beta = beta
         self.eps = eps
         self.granularity = granularity

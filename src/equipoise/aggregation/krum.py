@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
+from equipoise.checking import check_choice
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,8 +72,7 @@ class Krum(Aggregation):
             )
         if not 1 <= n_selected <= count:
             raise ValueError(f"`n_selected` is {n_selected}; it lies between 1 and {count}.")
-        if distance not in ("squared", "euclidean"):
-            raise ValueError(f"`distance` is {distance!r}; write 'squared' or 'euclidean'.")
+        check_choice("distance", distance, ("squared", "euclidean"))
         self.n_byzantine = n_byzantine
         self.n_selected = n_selected
         self.distance = distance

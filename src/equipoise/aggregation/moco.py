@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
+from equipoise.aggregation.mgda import Normalization
 from equipoise.aggregation.solving import solve
+from equipoise.checking import check_choice, check_not_negative
 from equipoise.solvers.simplex import simplex_projection
 
 if TYPE_CHECKING:
     from torch import Tensor
     from typing_extensions import Unpack
 
-    from equipoise.aggregation.mgda import Normalization
     from equipoise.balancer import LooksAt
     from equipoise.gradients import Gradients
     from equipoise.losses import LossNames
@@ -87,17 +88,12 @@ class MoCo(Aggregation):
         **options: Unpack[AggregationOptions],
     ) -> None:
         super().__init__(losses, **options)
-        _check_choices(normalization, tracks, simplex)
+        check_choice("normalization", normalization, get_args(Normalization))
+        check_choice("tracks", tracks, ("gradient", "loss_length"))
+        check_choice("simplex", simplex, ("projection", "softmax"))
         if not 0 < beta <= 1:
             raise ValueError(f"`beta` is {beta}; it lies in (0, 1].")
-        for name, number in (
-            ("gamma", gamma),
-            ("rho", rho),
-            ("beta_sigma", beta_sigma),
-            ("gamma_sigma", gamma_sigma),
-        ):
-            if not number >= 0:
-                raise ValueError(f"`{name}` is {number}; it must not be negative.")
+        check_not_negative(gamma=gamma, rho=rho, beta_sigma=beta_sigma, gamma_sigma=gamma_sigma)
         self.beta, self.beta_sigma = beta, beta_sigma
         self.gamma, self.gamma_sigma = gamma, gamma_sigma
         self.rho = rho
@@ -139,14 +135,3 @@ class MoCo(Aggregation):
         if self.normalization in ("l2", "loss+"):
             divisors = divisors * torch.linalg.vector_norm(self.tracked, dim=1)
         return torch.where(divisors > 0, divisors, 1.0)
-
-
-def _check_choices(normalization: str, tracks: str, simplex: str) -> None:
-    if normalization not in ("none", "l2", "loss", "loss+"):
-        raise ValueError(
-            f"`normalization` is {normalization!r}; write 'none', 'l2', 'loss' or 'loss+'."
-        )
-    if tracks not in ("gradient", "loss_length"):
-        raise ValueError(f"`tracks` is {tracks!r}; write 'gradient' or 'loss_length'.")
-    if simplex not in ("projection", "softmax"):
-        raise ValueError(f"`simplex` is {simplex!r}; write 'projection' or 'softmax'.")

@@ -9,6 +9,7 @@ import torch
 from equipoise.aggregation.base import AggregationOptions
 from equipoise.aggregation.observing import ObservingAggregation
 from equipoise.aggregation.solving import solve
+from equipoise.checking import check_not_negative, check_positive
 from equipoise.solvers.simplex import simplex_projection
 
 if TYPE_CHECKING:
@@ -69,11 +70,8 @@ class MoDo(ObservingAggregation):
     ) -> None:
         options.setdefault("heads", "plain")
         super().__init__(losses, **options)
-        if not gamma > 0 or not rho >= 0:
-            raise ValueError(
-                f"`gamma` is {gamma}, `rho` is {rho}; the first must be positive, the second not "
-                "negative."
-            )
+        check_positive(gamma=gamma)
+        check_not_negative(rho=rho)
         self.gamma = gamma
         self.rho = rho
         count = len(self.names)

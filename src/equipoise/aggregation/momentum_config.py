@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
-from equipoise.aggregation.config import Length, checked_length, conflict_free
+from equipoise.aggregation.config import LENGTHS, Length, conflict_free
+from equipoise.checking import check_choice, check_not_negative
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,12 +86,12 @@ class MomentumConFIG(Aggregation):
         for name, decay in (("beta_1", beta_1), ("beta_2", beta_2)):
             if not 0 <= decay < 1:
                 raise ValueError(f"`{name}` is {decay}; a decay lies in [0, 1).")
-        if not eps >= 0:
-            raise ValueError(f"`eps` is {eps}; it must not be negative.")
+        check_not_negative(eps=eps)
+        check_choice("length", length, LENGTHS)
         self.beta_1 = beta_1
         self.beta_2 = beta_2
         self.eps = eps
-        self.length = checked_length(length)
+        self.length = length
         count = len(self.names)
         # Narrowed to the losses that are there, it tells whose moments move; all moments count.
         self.state("place", torch.arange(count))

@@ -9,6 +9,7 @@ import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
 from equipoise.aggregation.solving import solve
+from equipoise.checking import check_positive
 from equipoise.losses import per_loss
 from equipoise.solvers.least_distance import nearest_direction
 
@@ -85,11 +86,9 @@ class PCD(Aggregation):
         primary = self.names[0] if primary is None else primary
         if primary not in self.names:
             raise ValueError(f"`primary` is {primary!r}; the losses are {', '.join(self.names)}.")
-        if not 0 <= beta < 1 or not eps > 0:
-            raise ValueError(
-                f"`beta` is {beta}, `eps` is {eps}; the first lies in [0, 1), the second is "
-                "positive."
-            )
+        if not 0 <= beta < 1:
+            raise ValueError(f"`beta` is {beta}; it lies in [0, 1).")
+        check_positive(eps=eps)
         self.beta = beta
         self.eps = eps
         count = len(self.names)

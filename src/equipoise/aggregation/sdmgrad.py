@@ -10,6 +10,7 @@ import torch
 from equipoise.aggregation.base import AggregationOptions
 from equipoise.aggregation.observing import ObservingAggregation
 from equipoise.aggregation.solving import solve
+from equipoise.checking import check_not_negative, check_positive
 from equipoise.losses import per_loss
 from equipoise.solvers.simplex import simplex_projection
 
@@ -83,15 +84,10 @@ class SDMGrad(ObservingAggregation):
     ) -> None:
         options.setdefault("heads", "plain")
         super().__init__(losses, **options)
-        if not lambda_ >= 0:
-            raise ValueError(f"`lambda_` is {lambda_}; it must not be negative.")
-        if not lr > 0 or not 0 <= momentum < 1:
-            raise ValueError(
-                f"`lr` is {lr}, `momentum` is {momentum}; the first must be positive, the second "
-                "lie in [0, 1)."
-            )
-        if n_iter < 1:
-            raise ValueError(f"`n_iter` is {n_iter}; it is a number of steps, at least 1.")
+        check_not_negative(lambda_=lambda_)
+        check_positive(lr=lr, n_iter=n_iter)
+        if not 0 <= momentum < 1:
+            raise ValueError(f"`momentum` is {momentum}; it lies in [0, 1).")
         self.lambda_ = lambda_
         self.lr = lr
         self.momentum = momentum
