@@ -9,9 +9,12 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 from torch.amp import GradScaler
+from torch.distributed import ProcessGroup
 from torch.optim import Optimizer
 
+from equipoise.distributed import Processes
 from equipoise.losses import Losses, LossNames, Terms, loss_names, read_losses
+from equipoise.optim.averaging import averaged, check_alike, reach
 from equipoise.optim.bucket import Bucket
 from equipoise.optim.fold import Fold
 from equipoise.optim.hyperparameters import (
@@ -60,6 +63,11 @@ class MTAdam(Optimizer):
     counted in :attr:`rested`. On the CPU both are seen before anything is computed from them; on
     other devices they are masked there, and no step waits for the device.
 
+    Data-parallel training, with or without ``DistributedDataParallel``: the gradient of each loss
+    is averaged over the processes before anything is computed from it, so a step sends ``T``
+    gradients instead of one. A loss that one process lacks counts as zero there. Micro-batches
+    inside :meth:`accumulate` send nothing but ``2 T`` numbers.
+
     Memory: ``T + 1`` tensors of state per parameter (one more with ``amsgrad``); in ``backward``
     one gradient is alive at a time beside the sum in ``.grad``. With a ``GradScaler`` or
     :meth:`accumulate` it holds one gradient per loss until the step.
@@ -85,6 +93,8 @@ class MTAdam(Optimizer):
         nonfinite: ``"skip"``, or ``"raise"`` a ``ValueError`` that names the loss.
         on_device: Take every decision on the device, without waiting for it; default no on the
             CPU, yes elsewhere.
+        process_group: The processes over which losses and gradients are averaged in data-parallel
+            training; ``None`` is the default group, if ``torch.distributed`` is on.
 
     Raises:
         ValueError: If a hyperparameter is out of range, or ``granularity="layer"`` has no names.
@@ -122,6 +132,7 @@ class MTAdam(Optimizer):
         losses: LossNames | None = None,
         nonfinite: Nonfinite = "skip",
         on_device: bool | None = None,
+        process_group: ProcessGroup | None = None,
     ) -> None:
         check_choice("granularity", granularity, ("tensor", "layer", "group", "all"))
         check_choice("nonfinite", nonfinite, ("skip", "raise"))
@@ -130,6 +141,7 @@ class MTAdam(Optimizer):
         self._ranks = ranks
         self._packed = foreach is not False
         self._on_device = on_device
+        self._processes = Processes(process_group)
         self._skipped: int | Tensor = 0
         self._rested: dict[str, int | Tensor] = {}
         defaults = {
@@ -231,24 +243,29 @@ class MTAdam(Optimizer):
         scaler = scaler if scaler is not None and scaler.is_enabled() else None
         terms = read_losses(losses, self.names or _names_from(losses))
         if self.names is None:
+            check_alike(terms.names, self._processes)
             self._fix_names(terms.names)
+        terms = self._processes.agree(terms)
         finite = self._all_finite(terms)
         parameters = self._trainable()
         if scaler is None and finite is False:
             self._skip(parameters)
             return
 
-        def compute(i: int, loss: Tensor) -> Gradients:
-            retain = retain_graph or i != terms.present[-1]
+        last = terms.present[terms.here[-1]]
+
+        def compute(i: int, loss: Tensor | None) -> Gradients:
+            if loss is None:
+                return [None] * len(parameters)
+            retain = retain_graph or i != last
             return self._gradients(scaled(scaler, loss), parameters, retain_graph=retain)
 
-        found = passes(terms, self._accumulated, compute)
         if self._accumulating:
-            self._accumulated.update(found)
+            self._accumulated.update(passes(terms, self._accumulated, compute))
             return
         keep = finite if scaler is None and isinstance(finite, Tensor) else None
         unscale = None if scaler is None else inverse_scale(scaler, terms.tensors[0])
-        self._take(terms, parameters, found, keep, unscale)
+        self._take(terms, parameters, compute, keep, unscale)
 
     @contextmanager
     def accumulate(self) -> Iterator[None]:
@@ -344,7 +361,8 @@ class MTAdam(Optimizer):
         self._buckets({parameter for parameter in own if parameter in self.state})
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("granularity", "nonfinite", "ranks", "packed", "on_device", "skipped", "rested")
+        kept = ("granularity", "nonfinite", "ranks", "packed", "on_device", "processes")
+        kept += ("skipped", "rested")
         return super().__getstate__() | {f"_{name}": getattr(self, f"_{name}") for name in kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -402,7 +420,7 @@ class MTAdam(Optimizer):
         self,
         terms: Terms,
         parameters: list[Tensor],
-        found: Iterator[tuple[int, Gradients]],
+        compute: Callable[[int, Tensor | None], Gradients],
         keep: Tensor | None,
         unscale: Tensor | None,
     ) -> None:
@@ -411,10 +429,15 @@ class MTAdam(Optimizer):
         for parameter in parameters:  # before the new gradients need the memory
             parameter.grad = None
         single = len({*terms.present, *self._accumulated}) == 1
+        anywhere = reach(terms, self._accumulated, parameters, self._processes)
+        found = passes(terms, self._accumulated, compute)
+        if anywhere:
+            found = averaged(found, anywhere, parameters, self._processes)
         fold, expected = None, 0
         for i, gradients in found:
             if fold is None:
-                buckets = self._buckets(self._reached(terms, parameters, gradients, single=single))
+                active = self._reached(terms, parameters, gradients, anywhere, single=single)
+                buckets = self._buckets(active)
                 units = self._layout.units(self.param_groups, buckets)
                 fold = Fold(buckets, parameters, units=units, keep=keep, unscale=unscale)
             for absent in range(expected, i):
@@ -426,11 +449,19 @@ class MTAdam(Optimizer):
             self._publish(fold, parameters)
 
     def _reached(
-        self, terms: Terms, parameters: list[Tensor], first: Gradients, *, single: bool
+        self,
+        terms: Terms,
+        parameters: list[Tensor],
+        first: Gradients,
+        anywhere: dict[int, list[bool]],
+        *,
+        single: bool,
     ) -> set[Tensor]:
         """The parameters that some loss of the step reaches, known from the first gradients on."""
         reached = with_gradient(parameters, first)
-        if len(reached) < len(parameters) and not single:
+        for of_loss in anywhere.values():
+            reached.update(p for p, there in zip(parameters, of_loss, strict=True) if there)
+        if len(reached) < len(parameters) and not single and not anywhere:
             for gradients in self._accumulated.values():
                 reached |= with_gradient(parameters, gradients)
             reached.update(leaves_of(terms.tensors).everything)

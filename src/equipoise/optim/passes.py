@@ -16,7 +16,9 @@ Gradients: TypeAlias = "list[Tensor | None]"
 
 
 def passes(
-    terms: Terms, accumulated: dict[int, Gradients], compute: Callable[[int, Tensor], Gradients]
+    terms: Terms,
+    accumulated: dict[int, Gradients],
+    compute: Callable[[int, Tensor | None], Gradients],
 ) -> Iterator[tuple[int, Gradients]]:
     """Computes the gradients of one loss when it is asked for them, and keeps none.
 
@@ -24,12 +26,13 @@ def passes(
         terms: The losses of this batch.
         accumulated: Gradients of earlier micro-batches by the position of their loss; each is taken
             out as its turn comes.
-        compute: Returns the gradients of the loss at a position.
+        compute: Returns the gradients of the loss at a position; the loss is ``None`` where only
+            another process has it.
 
     Yields:
         The position of a loss, ascending, and its gradients.
     """
-    live = dict(zip(terms.present, terms.tensors, strict=True))
+    live = dict(zip(terms.present, terms.places, strict=True))
     for i in sorted({*live, *accumulated}):
         gradients = accumulated.pop(i, None)
         if i in live:

@@ -1,0 +1,98 @@
+"""The gradient of each loss as a mean over the processes of a data-parallel run."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from equipoise.distributed import Processes
+from equipoise.losses import Terms
+from equipoise.optim.bucket import as_real
+from equipoise.optim.passes import Gradients
+from equipoise.sharing import leaves_below
+
+
+def check_alike(names: tuple[str, ...], processes: Processes) -> None:
+    """Raises a ``ValueError`` if the first step brings other losses on another process."""
+    if not processes.alike((len(names), zlib.crc32("\n".join(names).encode()))):
+        msg = (
+            f"This process has the losses {', '.join(names)} in the first step, another process "
+            "has others. Build the optimizer with `losses=` and all of their names."
+        )
+        raise ValueError(msg)
+
+
+def reach(
+    terms: Terms,
+    accumulated: Mapping[int, Gradients],
+    parameters: Sequence[Tensor],
+    processes: Processes,
+) -> dict[int, list[bool]]:
+    """Which parameters each loss reaches on some process, now or in an earlier micro-batch.
+
+    Autograd tells only what a loss reaches here. The processes must agree on what they average.
+
+    Args:
+        terms: The losses of the step, agreed upon.
+        accumulated: The gradients of earlier micro-batches.
+        parameters: Those of the optimizer.
+        processes: Those of the run.
+
+    Returns:
+        For the position of each loss, one truth value a parameter; the same on every process.
+        Nothing where one process is alone.
+    """
+    if processes.count == 1:
+        return {}
+    losses = sorted({*terms.present, *accumulated})
+    live = dict(zip(terms.present, terms.places, strict=True))
+    here = [_reached(live.get(i), accumulated.get(i), parameters) for i in losses]
+    anywhere = torch.tensor(here, dtype=torch.int32, device=parameters[0].device)
+    processes.sum([anywhere])
+    return dict(zip(losses, (anywhere > 0).tolist(), strict=True))
+
+
+def _reached(
+    loss: Tensor | None, accumulated: Gradients | None, parameters: Sequence[Tensor]
+) -> list[bool]:
+    leaves = set() if loss is None else set(leaves_below([loss]))
+    earlier = [False] * len(parameters)
+    if accumulated is not None:
+        earlier = [gradient is not None for gradient in accumulated]
+    return [p in leaves or before for p, before in zip(parameters, earlier, strict=True)]
+
+
+def averaged(
+    found: Iterator[tuple[int, Gradients]],
+    reached: Mapping[int, Sequence[bool]],
+    parameters: Sequence[Tensor],
+    processes: Processes,
+) -> Iterator[tuple[int, Gradients]]:
+    """Averages the gradients of each loss; a process that lacks one counts as zero.
+
+    Args:
+        found: The losses' positions, the same on every process, with this process's gradients.
+        reached: What `reach` returned.
+        parameters: To which the gradients belong.
+        processes: Those of the run.
+
+    Yields:
+        The same with the mean gradients, ``None`` where a loss reaches a parameter nowhere.
+    """
+    for i, gradients in found:
+        for place, (parameter, anywhere) in enumerate(zip(parameters, reached[i], strict=True)):
+            gradients[place] = _own_copy(gradients[place], parameter) if anywhere else None
+        present = [gradient for gradient in gradients if gradient is not None]
+        processes.average([as_real(gradient) for gradient in present])
+        del present
+        yield i, gradients
+        del gradients  # Only one is alive at a time.
+
+
+def _own_copy(gradient: Tensor | None, parameter: Tensor) -> Tensor:
+    # Autograd may have given the same memory to several parameters, or expanded a scalar.
+    zeros = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+    return zeros.detach() if gradient is None else zeros.detach().copy_(gradient)
