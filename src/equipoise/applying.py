@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from equipoise import sharing
+from equipoise.permitting import permitted
 
 if TYPE_CHECKING:
     from torch.amp.grad_scaler import GradScaler
@@ -67,6 +68,25 @@ class Descent:
             self._run(terms, weights, inputs)
         if self.average is not None:
             self.average.apply(leaves)
+
+    def apart(self, terms: Terms, parts: Sequence[tuple[Sequence[Tensor], Tensor]]) -> None:
+        """One call of ``backward`` for leaves whose losses are weighted differently.
+
+        Args:
+            terms: The losses of the step.
+            parts: Leaves, with the weights ``[len(present)]`` of their gradient.
+        """
+        unaveraged = self.average.unhooked(terms) if self.average is not None else ()
+        found = [
+            reached
+            for leaves, weights in parts
+            for reached in _gradients(
+                terms.tensors, leaves, self._seeds(terms, weights), retain_graph=True
+            )
+        ]
+        self.write([leaf for leaf, _ in found], [gradient for _, gradient in found])
+        if self.average is not None:
+            self.average.apply(unaveraged)
 
     def _run(self, terms: Terms, weights: Tensor, inputs: Sequence[Tensor]) -> None:
         torch.autograd.backward(
@@ -143,6 +163,7 @@ class Descent:
         return [weight.to(loss.dtype) for weight, loss in mine]
 
 
+@permitted()
 def _gradients(
     roots: Sequence[Target],
     leaves: Sequence[Tensor],

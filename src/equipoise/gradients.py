@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import torch
 from torch import Tensor
 
+from equipoise.permitting import permitted
+
 if TYPE_CHECKING:
     from torch.autograd.graph import GradientEdge
 
@@ -168,6 +170,11 @@ class Gradients:
         norms = self.norms() if known else self._norms
         return norms, self.cosines() if known else None
 
+    def finite(self) -> Tensor | None:
+        """Whether what is known already is finite, a boolean scalar; ``None`` if nothing is."""
+        known = self._norms if self._gram is None else self._gram
+        return None if known is None else known.isfinite().all()
+
     def scaled(self, factors: Tensor) -> Gradients:
         """The gradients of ``factors[t] * L_t``.
 
@@ -263,6 +270,7 @@ class Passes:
         """Nothing is known of the own parameters before their pass."""
         self.own_gradients = [()] * len(self.losses)
 
+    @permitted()
     def row(self, i: int, *, last: bool = False) -> list[Tensor | None]:
         """The gradient of loss ``i``: one tensor a target, ``None`` where it does not reach."""
         loss = self.losses[i]
@@ -281,6 +289,7 @@ class Passes:
         self.own_gradients[i] = found[len(self.targets) :]
         return self._watched(found)
 
+    @permitted()
     def rows(self, start: int, stop: int, *, last: bool = False) -> list[list[Tensor | None]]:
         """The gradients of losses ``start`` to ``stop`` from one batched pass."""
         losses = [loss for loss in self.losses[start:stop] if loss is not None]

@@ -141,17 +141,18 @@ def test_a_combination_reaches_the_trunk_and_heads_get_the_plain_sum(wrt, throug
 
 
 @pytest.mark.parametrize("make", [Inverse, InverseNorm])
+@pytest.mark.parametrize("heads", ["weighted", "plain"])
 @pytest.mark.parametrize("through", ["callable", "scaler"])
-def test_scaled_passes_give_unscaled_weights_and_scaled_gradients(make, through) -> None:
+def test_scaled_passes_give_unscaled_weights_and_scaled_gradients(make, heads, through) -> None:
     model, x = MultiHead(3, dtype=torch.float32), batch(dtype=torch.float32)
-    plain = make(3).backward(model(x))
+    plain = make(3, heads=heads).backward(model(x))
     gradient = flat_grad(list(model.parameters()))
     model.zero_grad()
     options = {
         "callable": {"backward": lambda loss: (loss * 8).backward()},
         "scaler": {"scaler": torch.amp.GradScaler("cpu", init_scale=8.0)},
     }[through]
-    record = make(3).backward(model(x), **options)
+    record = make(3, heads=heads).backward(model(x), **options)
     torch.testing.assert_close(record.weights, plain.weights)
     torch.testing.assert_close(flat_grad(list(model.parameters())), gradient * 8)
 

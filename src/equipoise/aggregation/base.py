@@ -10,7 +10,8 @@ import torch
 
 from equipoise import sharing
 from equipoise.applying import BackwardCall, Descent
-from equipoise.balancer import Balancer, BalancerOptions, LooksAt, PerLoss
+from equipoise.balancer import Balancer, BalancerOptions, LooksAt
+from equipoise.explaining import explained
 from equipoise.gradients import Gradients, Measuring
 from equipoise.measurement import Measured, Measurement
 
@@ -63,7 +64,7 @@ class Aggregation(Balancer):
         wrt: Wrt | None = None,
         heads: Literal["weighted", "plain"] = "weighted",
         measuring: Measuring | None = None,
-        priorities: PerLoss | None = None,
+        priorities: Priorities | None = None,
         every: int = 1,
         nonfinite: Literal["skip", "raise"] = "skip",
         process_group: ProcessGroup | None = None,
@@ -116,7 +117,9 @@ class Aggregation(Balancer):
         values = self.follow(values.detach())
         if not self._safe(gradients):
             return self.resting.clone()
-        weights = self._guarded(values, lambda: self._weigh(values, gradients), self.resting)
+        weights = self._guarded(
+            values, lambda: self._weigh(values, gradients), self.resting, gradients
+        )
         self.resting.copy_(weights)
         return weights
 
@@ -136,12 +139,13 @@ class Aggregation(Balancer):
         plain = gradients.combine(torch.ones_like(values))
         if not self._safe(gradients):
             return plain
-        return self._guarded(values, lambda: self._combine(values, gradients), plain)
+        return self._guarded(values, lambda: self._combine(values, gradients), plain, gradients)
 
     def _safe(self, gradients: Gradients) -> bool:
         """State as wide as a gradient is too large to copy and take back: look before."""
         return not self._wide or bool(gradients.norms().isfinite().all())
 
+    @explained()
     def forward(self, losses: Losses) -> Tensor:
         """The balanced loss, a scalar to call ``.backward()`` on.
 
@@ -182,6 +186,7 @@ class Aggregation(Balancer):
             scaled = gradients.scaled(self.priorities)
             return self.weigh(values * self.priorities, scaled) * self.priorities
 
+    @explained()
     def backward(
         self,
         losses: Losses,
@@ -233,16 +238,27 @@ class Aggregation(Balancer):
             return self.priorities.clone()
 
     def _descend(self, descent: Descent, terms: Terms, weights: Tensor) -> None:
-        """One backward pass of the balanced loss; two if heads get plain gradients."""
+        """One backward pass of the balanced loss; two if heads get plain gradients.
+
+        A compiled function gives its buffers away in a pass that does not keep the graph, and no
+        later step could measure through it.
+        """
+        if sharing.is_compiled(terms.tensors):
+            descent = replace(descent, retain_graph=True)
         if self.heads == "weighted":
             descent.weighted(terms, weights)
             return
+        sharing.refuse_parting_in_compiled(terms.tensors, "heads='weighted'")
         leaves = sharing.parameters(terms.tensors)
         own = [leaf for part in leaves.own for leaf in part]
+        rest = [*leaves.shared, *leaves.inputs]
+        if own and descent.backward is not None:
+            descent.apart(terms, [(own, self._own_weights(terms, weights)), (rest, weights)])
+            return
         if own:
             first = replace(descent, retain_graph=True)
             first.weighted(terms, self._own_weights(terms, weights), own)
-        descent.weighted(terms, weights, [*leaves.shared, *leaves.inputs])
+        descent.weighted(terms, weights, rest)
 
     def _apply_rows(
         self, descent: Descent, terms: Terms, measured: Measured, rows: Tensor, weights: Tensor

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from equipoise.applying import BackwardCall, Descent
 from equipoise.balancer import Balancer
+from equipoise.explaining import explained
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,6 +62,7 @@ class Weighting(Balancer):
         self._note(terms, weights)
         return terms.balanced(weights)
 
+    @explained()
     def backward(
         self,
         losses: Losses,
