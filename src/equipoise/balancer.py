@@ -12,8 +12,9 @@ from torch import Tensor
 
 from equipoise.distributed import GradientAverage, Processes
 from equipoise.drawing import Drawing
-from equipoise.losses import Losses, LossNames, Terms, loss_names, per_loss, read_losses
+from equipoise.losses import Losses, LossNames, Terms, loss_names, read_losses
 from equipoise.record import Record, spread
+from equipoise.schedules import Priorities, Schedules
 from equipoise.state import Stateful
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ PerLoss: TypeAlias = Mapping[str, float] | Sequence[float] | Tensor
 class BalancerOptions(TypedDict, total=False):
     """What every balancer takes by keyword; see `Balancer`."""
 
-    priorities: PerLoss | None
+    priorities: Priorities | None
     every: int
     nonfinite: Literal["skip", "raise"]
     process_group: ProcessGroup | None
@@ -42,7 +43,8 @@ class Balancer(Stateful, ABC):
     Args:
         losses: How many losses there are, or their unique names.
         priorities: Multiplies the losses before the method sees them; default ones. A name left out
-            of a mapping gets one.
+            of a mapping gets one. A schedule may stand in place of a number: a callable that takes
+            the number of learned steps, such as `Ramp`. While it gives zero, the loss is absent.
         every: Recomputes the weights at each ``every``-th step and reuses them in between.
         nonfinite: A NaN or infinite loss never reaches the state. ``"skip"`` lets the gradient show
             it as PyTorch's would; ``"raise"`` makes it a ``ValueError`` that names the loss.
@@ -77,7 +79,7 @@ class Balancer(Stateful, ABC):
         self,
         losses: LossNames,
         *,
-        priorities: PerLoss | None = None,
+        priorities: Priorities | None = None,
         every: int = 1,
         nonfinite: Literal["skip", "raise"] = "skip",
         process_group: ProcessGroup | None = None,
@@ -96,10 +98,8 @@ class Balancer(Stateful, ABC):
         self.last: Record | None = None
         self._frozen = False
         count = len(self.names)
-        given = per_loss(
-            {} if priorities is None else priorities, self.names, "priorities", default=1.0
-        )
-        self.state("priorities", given)
+        self.schedules = Schedules(priorities, self.names)
+        self.state("priorities", self.schedules.first)
         self.state("resting", torch.ones(count))
         self.state("weight_sum", torch.zeros(count))
         self.state("weight_count", torch.zeros(count))
@@ -133,7 +133,7 @@ class Balancer(Stateful, ABC):
         A step with a NaN or infinite loss does not count. Where the values lie on an accelerator
         that is left to `_guarded`, which needs no synchronisation.
         """
-        terms = read_losses(losses, self.names)
+        terms = self._scheduled(read_losses(losses, self.names))
         due = self.learning and self._calls % self.every == 0
         if due:
             terms = self.processes.agree(terms)
@@ -149,17 +149,42 @@ class Balancer(Stateful, ABC):
         self._calls += self.learning
         return terms, due
 
+    def _scheduled(self, terms: Terms) -> Terms:
+        """Gives the losses this step's priorities, or those of the last step that learned."""
+        found = self.schedules.at(self._calls if self.learning else max(self._calls - 1, 0))
+        if not found:
+            return terms
+        self.follow(terms.values())
+        for i, priority in found.items():
+            self.priorities[i] = priority
+        counted = terms.without([i for i, priority in found.items() if priority == 0])
+        if not counted.present:
+            msg = (
+                f"The schedules give zero to all losses that are there, "
+                f"{', '.join(map(repr, terms.present_names))}; let one of them count in each step."
+            )
+            raise ValueError(msg)
+        return counted
+
     def _share_draws(self) -> None:
         if self.processes.count > 1:
             for module in self.modules():
                 if isinstance(module, Drawing):
                     module.share(self.processes)
 
-    def _guarded(self, values: Tensor, formula: Callable[[], Tensor], fallback: Tensor) -> Tensor:
+    def _guarded(
+        self,
+        values: Tensor,
+        formula: Callable[[], Tensor],
+        fallback: Tensor,
+        gradients: Gradients | None = None,
+    ) -> Tensor:
         """Runs a formula; what is not finite, in or out, leaves no trace in the state."""
         before = {name: buffer.clone() for name, buffer in self.small_state().items()}
         result = formula().detach()
         kept = values.isfinite().all() & result.isfinite().all()
+        measured = None if gradients is None else gradients.finite()
+        kept = kept if measured is None else kept & measured
         if kept.device.type == "cpu" and bool(kept):
             return result
         for name, buffer in self.small_state().items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
@@ -142,6 +142,21 @@ class Terms:
         for place, tensor in zip(self.here, self.tensors, strict=True):
             places[place] = tensor
         return places
+
+    def without(self, positions: Collection[int]) -> Terms:
+        """The same step, had these losses been absent from it; before processes agree.
+
+        Args:
+            positions: Of losses, among all ``T``.
+        """
+        kept = [
+            (i, tensor)
+            for i, tensor in zip(self.present, self.tensors, strict=True)
+            if i not in positions
+        ]
+        present = tuple(i for i, _ in kept)
+        tensors = tuple(tensor for _, tensor in kept)
+        return Terms(self.names, present, tensors, tuple(range(len(kept))))
 
     def mine(self, numbers: Tensor) -> Tensor:
         """Those of ``[len(present)]`` numbers that belong to this process's tensors."""

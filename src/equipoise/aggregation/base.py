@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from equipoise.losses import Losses, LossNames, Terms
     from equipoise.record import Record
+    from equipoise.schedules import Priorities
     from equipoise.watching import Watched, Wrt
 
 
