@@ -21,6 +21,16 @@ def test_a_loss_that_goes_backward_after_another_one_stepped_is_explained_in_a_s
     assert "inplace operation" in str(caught.value.__cause__)
 
 
+def test_mtadam_explains_it_alike() -> None:
+    weight = torch.ones(2, requires_grad=True)
+    optimizer = eq.MTAdam([weight])
+    loss = weight.square().sum()
+    with torch.no_grad():
+        weight.add_(1)
+    with pytest.raises(RuntimeError, match="an optimizer stepped in between"):
+        optimizer.backward([loss, loss])
+
+
 def test_another_error_of_autograd_stays_as_it_is() -> None:
     weight = torch.ones(2, requires_grad=True)
     losses = [weight.square().sum(), weight.pow(3).sum()]

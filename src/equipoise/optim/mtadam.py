@@ -13,6 +13,7 @@ from torch.distributed import ProcessGroup
 from torch.optim import Optimizer
 
 from equipoise.distributed import Processes
+from equipoise.explaining import explained
 from equipoise.losses import Losses, LossNames, Terms, loss_names, read_losses
 from equipoise.optim.averaging import averaged, check_alike, reach
 from equipoise.optim.bucket import Bucket
@@ -27,6 +28,7 @@ from equipoise.optim.hyperparameters import (
 )
 from equipoise.optim.layout import Layout
 from equipoise.optim.passes import Gradients, inverse_scale, passes, scaled, with_gradient
+from equipoise.permitting import permitted
 from equipoise.sharing import parameters as leaves_of
 
 Parameters: TypeAlias = "Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]"
@@ -217,6 +219,7 @@ class MTAdam(Optimizer):
             self._checked_ranks = names, rank_of_each(self._ranks, names)
         return self._checked_ranks[1]
 
+    @explained()
     def backward(
         self, losses: Losses, *, retain_graph: bool = False, scaler: GradScaler | None = None
     ) -> None:
@@ -405,6 +408,7 @@ class MTAdam(Optimizer):
         self._clear()
         self._skipping = True
 
+    @permitted()
     def _gradients(
         self, loss: Tensor, parameters: list[Tensor], *, retain_graph: bool
     ) -> Gradients:
