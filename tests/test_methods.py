@@ -190,8 +190,8 @@ def test_on_a_live_model_the_shared_gradient_is_the_combined_one(name) -> None:
         torch.testing.assert_close(flat_grad(trunk), expected, rtol=1e-8, atol=1e-10)
         assert_close_states(live, numbers)
         with torch.no_grad():
-            for p in model.parameters():
-                p -= 0.01 * p.grad
+            for parameter in model.parameters():
+                parameter.sub_(0.01 * parameter.grad)
 
 
 def assert_close_states(live, numbers) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 
+import pytest
 import torch
 
 from equipoise.state import Stateful
@@ -86,3 +87,28 @@ def test_numbers_given_in_double_precision_are_exact_for_losses_in_double_precis
     example.follow(torch.zeros(3, dtype=torch.float64))
     assert example.given.tolist() == [0.1, 0.2, 0.3]
     assert example.changed[0] == torch.tensor(0.1) + 1
+
+
+def trained(names: tuple[str, ...]) -> Example:
+    example = Example(names)
+    example.one.copy_(torch.tensor([1.0, 2.0, 3.0]))
+    example.square.copy_(torch.arange(9.0).reshape(3, 3))
+    example.wide = torch.arange(6.0).reshape(3, 2)
+    return example
+
+
+def test_a_checkpoint_with_other_losses_loads_by_name_with_a_warning_that_names_them() -> None:
+    fresh = Example(("c", "new", "a"))
+    with pytest.warns(UserWarning, match="'new' is new and starts afresh; 'b' is gone"):
+        fresh.load_state_dict(trained(("a", "b", "c")).state_dict())
+    assert fresh.one.tolist() == [3.0, 0.0, 1.0]
+    assert fresh.square.tolist() == [[8.0, 0.0, 6.0], [0.0, 0.0, 0.0], [2.0, 0.0, 0.0]]
+    assert fresh.wide.tolist() == [[4.0, 5.0], [0.0, 0.0], [0.0, 1.0]]
+
+
+def test_a_checkpoint_with_the_same_losses_in_another_order_loads_by_name_silently() -> None:
+    saved = trained(("a", "b", "c")).state_dict()
+    fresh = Example(("b", "c", "a"))
+    fresh.load_state_dict(saved)
+    assert fresh.one.tolist() == [2.0, 3.0, 1.0]
+    assert saved["one"].tolist() == [1.0, 2.0, 3.0]

@@ -213,6 +213,39 @@ def _refuse_reentrant_checkpoint(node: Node) -> None:
         raise SharingError(msg)
 
 
+def _is_compiled(node: Node) -> bool:
+    function = getattr(type(node), "_forward_cls", None)
+    return hasattr(function, "compiled_fw")
+
+
+def is_compiled(losses: Sequence[Tensor]) -> bool:
+    """Whether some part of the graph is a compiled function."""
+    return any(_is_compiled(node) for node in _children_first(node for node, _ in _edges(losses)))
+
+
+def refuse_parting_in_compiled(losses: Sequence[Tensor], instead: str) -> None:
+    """Raises where the graph cannot tell what is shared, as the paths part in a compiled function.
+
+    Args:
+        losses: The live scalar losses of one step.
+        instead: What the user may write in place of it.
+
+    Raises:
+        SharingError: If the losses leave a compiled function by different outputs.
+    """
+    if len(losses) < 2:
+        return
+    parting = _Parting(losses)
+    for node, outputs in parting.edges.items():
+        if len(set(outputs.values())) > 1 and _is_compiled(node):
+            msg = (
+                "The paths of the losses part inside a compiled function, where shared parameters "
+                f"and heads cannot be told apart. Pass {instead}, or compile the shared part "
+                "alone: `model.trunk.compile()`."
+            )
+            raise SharingError(msg)
+
+
 def _variable(leaf: Node) -> Tensor:
     variable: Tensor = leaf.variable  # type: ignore[attr-defined]
     return variable

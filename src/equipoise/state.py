@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -56,7 +57,15 @@ class Stateful(nn.Module):
         self._calls = int(state["calls"])
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:  # noqa: ANN401
-        """Adopts dtypes, and widths that only gradients tell, before values are copied in."""
+        """Takes losses by name, and adopts dtypes and widths, before values are copied in."""
+        extra = state_dict.get(f"{prefix}_extra_state", {})
+        saved_names = tuple(extra.get("losses", self.names))
+        if saved_names != self.names:
+            _warn_of_change(saved_names, self.names)
+            for name, axes in self._axes.items():
+                saved = state_dict.get(prefix + name)
+                if axes and isinstance(saved, Tensor):
+                    state_dict[prefix + name] = self._by_name(name, saved, saved_names)
         for name, buffer in self._buffers.items():
             saved = state_dict.get(prefix + name)
             if not isinstance(saved, Tensor) or buffer is None:
@@ -65,6 +74,18 @@ class Stateful(nn.Module):
             if saved.dtype != buffer.dtype or shape != buffer.shape:
                 self._buffers[name] = buffer.new_empty(shape, dtype=saved.dtype)
         super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def _by_name(self, name: str, saved: Tensor, saved_names: tuple[str, ...]) -> Tensor:
+        """Saved state in the order of today's losses; one that is new keeps what it starts with."""
+        mine: Tensor = getattr(self, name)
+        if name in self._wide:
+            mine = saved.new_zeros(*mine.shape[:-1], saved.shape[-1])
+        common = [loss for loss in self.names if loss in saved_names]
+        to = tuple(self.names.index(loss) for loss in common)
+        source = tuple(saved_names.index(loss) for loss in common)
+        part = saved[_places(source, self._axes[name], saved)]
+        mine = mine.to(device=saved.device, dtype=saved.dtype)
+        return mine.index_put(_places(to, self._axes[name], saved), part)
 
     def follow(self, values: Tensor) -> Tensor:
         """Moves the state to where the values are, and up to their precision.
@@ -140,6 +161,15 @@ class Stateful(nn.Module):
             for name in module._axes
             if name not in module._wide
         }
+
+
+def _warn_of_change(saved: tuple[str, ...], names: tuple[str, ...]) -> None:
+    added = [repr(name) for name in names if name not in saved]
+    removed = [repr(name) for name in saved if name not in names]
+    if added or removed:
+        told = [f"{', '.join(added)} is new and starts afresh"] if added else []
+        told += [f"{', '.join(removed)} is gone and its state is dropped"] if removed else []
+        warnings.warn(f"The checkpoint has other losses: {'; '.join(told)}.", stacklevel=2)
 
 
 def _places(present: tuple[int, ...], axes: int, buffer: Tensor) -> tuple[Tensor, ...]:

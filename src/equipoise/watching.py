@@ -90,6 +90,8 @@ def watch(losses: Sequence[Tensor], wrt: Wrt) -> Watched:
 
 
 def _watch_named(losses: Sequence[Tensor], wrt: str) -> Watched:
+    if wrt in ("shared", "last_shared", "representation"):
+        sharing.refuse_parting_in_compiled(losses, "wrt=<the part of the model that is shared>")
     if wrt == "shared":
         leaves = sharing.parameters(losses)
         if not leaves.shared:

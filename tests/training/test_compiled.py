@@ -1,0 +1,123 @@
+"""Compiled models and losses, with a loss that starts at step 3, equal eager ones."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from equipoise.sharing import SharingError
+from tests.methods import NAMES, make, of_kind
+from tests.models import MultiHead, batch
+
+# What the compiler itself warns of while it compiles is not ours.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*script_method.*:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning"),
+]
+
+
+def run(model, net, name, seed: int, **options) -> torch.Tensor:
+    torch.manual_seed(seed)
+    balancer = make(name, **options)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    for step in range(5):
+        losses = dict(zip("abc", net(batch(dtype=torch.float32)), strict=True))
+        if step < 3:
+            del losses["c"]
+        optimizer.zero_grad()
+        balancer.backward(losses)
+        optimizer.step()
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+@pytest.fixture(autouse=True)
+def _fresh_compiler() -> None:
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_compiled_trunk_trains_as_an_eager_one(name) -> None:
+    eager = MultiHead(3, dtype=torch.float32)
+    compiled = copy.deepcopy(eager)
+    expected = run(eager, eager, name, 7)
+    compiled.trunk.compile(backend="aot_eager")
+    found = run(compiled, compiled, name, 7)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+WATCHING = [name for name in NAMES if name not in of_kind(looks_at="losses")]
+PLAIN_HEADS = [n for n in WATCHING if make(n).weighting and make(n).heads == "plain"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_wholly_compiled_model_trains_as_an_eager_one(name) -> None:
+    """Told what is shared, and for some methods that heads get weighted gradients."""
+    eager = MultiHead(3, dtype=torch.float32)
+    compiled = copy.deepcopy(eager)
+    heads = {"heads": "weighted"} if name in PLAIN_HEADS else {}
+
+    def options(model) -> dict[str, object]:
+        return {"wrt": model.trunk, **heads} if name in WATCHING else {}
+
+    expected = run(eager, eager, name, 7, **options(eager))
+    net = torch.compile(compiled, backend="aot_eager")
+    found = run(compiled, net, name, 7, **options(compiled))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", WATCHING)
+def test_where_the_losses_part_inside_a_compiled_model_the_error_says_what_to_change(name) -> None:
+    model = MultiHead(3, dtype=torch.float32)
+    net = torch.compile(model, backend="aot_eager")
+    with pytest.raises(SharingError, match=r"Pass wrt=.*or compile the shared part"):
+        make(name, wrt="shared").backward(net(batch(dtype=torch.float32)))
+    assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", PLAIN_HEADS)
+def test_plain_heads_inside_a_compiled_model_are_refused(name) -> None:
+    model = MultiHead(3, dtype=torch.float32)
+    net = torch.compile(model, backend="aot_eager")
+    with pytest.raises(SharingError, match="Pass heads='weighted'"):
+        make(name, wrt=model.trunk, heads="plain").backward(net(batch(dtype=torch.float32)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["equal", "gradnorm", "mgda", "upgrad", "graddrop", "imtlg"])
+def test_a_trunk_compiled_by_inductor_trains_as_an_eager_one(name) -> None:
+    eager = MultiHead(3, dtype=torch.float32)
+    compiled = copy.deepcopy(eager)
+    expected = run(eager, eager, name, 7)
+    compiled.trunk.compile()
+    torch.testing.assert_close(run(compiled, compiled, name, 7), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["uncertainty", "gradnorm", "upgrad"])
+def test_a_compiled_loss_function_trains_as_an_eager_one(name) -> None:
+    eager = MultiHead(3, dtype=torch.float32)
+    compiled = copy.deepcopy(eager)
+    shrink = torch.compile(lambda losses: [loss.log1p() for loss in losses], backend="aot_eager")
+
+    def options(model) -> dict[str, object]:
+        return {"wrt": model.trunk} if name in WATCHING else {}
+
+    def by_hand(x):
+        return [loss.log1p() for loss in eager(x)]
+
+    expected = run(eager, by_hand, name, 7, **options(eager))
+    found = run(compiled, lambda x: shrink(compiled(x)), name, 7, **options(compiled))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_balancers_cause_no_recompilation() -> None:
+    model = MultiHead(3, dtype=torch.float32)
+    model.trunk.compile(backend="aot_eager")
+    balancer = make("mgda")
+    for _ in range(2):
+        balancer.backward(model(batch(dtype=torch.float32)))
+    before = dict(torch._dynamo.utils.counters["frames"])
+    for _ in range(5):
+        balancer.backward(model(batch(dtype=torch.float32)))
+    assert dict(torch._dynamo.utils.counters["frames"]) == before
