@@ -119,7 +119,7 @@ class Descent:
     def write(self, leaves: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
         """Accumulates gradients into ``.grad``, through ``backward`` where that was given."""
         if self.backward is not None:
-            self.backward(_surrogate(leaves, gradients))
+            self.backward(surrogate(leaves, gradients))
             return
         accumulate(leaves, gradients)
 
@@ -198,7 +198,7 @@ def accumulate(leaves: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
         torch._foreach_add_(grown, added)
 
 
-def _surrogate(leaves: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:
+def surrogate(leaves: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:
     """A scalar whose gradient with respect to each leaf is the one given."""
     products = [(leaf * g).sum() for leaf, g in zip(leaves, gradients, strict=True)]
     return torch.stack(products).sum()
