@@ -49,7 +49,6 @@ def test_permuted_losses_have_the_same_combined_gradient(name, order) -> None:
         torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-9)
 
 
-
 HOSTILE = {
     "zero row": [[0.0, 0.0, 0.0], [1.0, 2.0, 3.0], [-1.0, 0.5, 1.0]],
     "all zero": [[0.0, 0.0, 0.0]] * 3,
@@ -236,6 +235,44 @@ def test_a_bad_loss_at_any_step_leaves_no_trace(name) -> None:
     for key in mine:
         if key.split(".")[-1] != "skipped":
             assert torch.equal(mine[key].nan_to_num(7e7), theirs[key].nan_to_num(7e7)), key
+
+
+class Counting(torch.nn.Module):
+    """Sits in the middle of a trunk and counts the backward passes that go through it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.passes = 0
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        hidden = hidden.clone()
+        hidden.register_hook(self._count)
+        return hidden
+
+    def _count(self, gradient: torch.Tensor) -> None:
+        self.passes += 1
+
+
+@every_method
+@pytest.mark.parametrize("losses", [2, 5])
+def test_a_step_takes_as_many_passes_as_the_method_declares(name, losses) -> None:
+    names = list("abcdefgh")[:losses]
+    model, counting = MultiHead(losses), Counting()
+    model.trunk.insert(2, counting)
+    balancer = make(name, names)
+    balancer.backward(model(batch()))
+    assert counting.passes == eq.registry.capabilities(name).passes(losses)
+
+
+@pytest.mark.parametrize("name", of_kind(weighting=True))
+def test_steps_in_between_take_one_pass(name) -> None:
+    model, counting = MultiHead(4), Counting()
+    model.trunk.insert(2, counting)
+    balancer = make(name, list("abcd"), every=4)
+    for _ in range(4):
+        counting.passes = 0
+        balancer.backward(model(batch()))
+    assert counting.passes == 1
 
 
 # One is the other by construction until their options differ.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from equipoise import aggregation, weighting
-from equipoise.balancer import Balancer
+from equipoise.balancer import Balancer, LooksAt
 
 if TYPE_CHECKING:
     from equipoise.losses import LossNames
@@ -45,6 +46,66 @@ def balancer_class(name: str) -> type[Balancer]:
         msg = f"There is no balancer {name!r}. {hint} `list_balancers()` names all."
         raise ValueError(msg)
     return _METHODS[key]
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a method looks at and gives, and what a step therefore costs.
+
+    Attributes:
+        looks_at: Loss values, gradient norms, the Gramian, or whole gradients.
+        weighting: Whether it gives one weight a loss; else a combined gradient.
+        stateful: Whether a step depends on earlier ones.
+        random: Whether it draws random numbers.
+        watches: Where gradients are watched if nothing else is said; ``None`` for loss values.
+    """
+
+    looks_at: LooksAt
+    weighting: bool
+    stateful: bool
+    random: bool
+    watches: str | None
+
+    def passes(self, losses: int) -> int:
+        """Backward passes through the shared part of the model in a step that learns.
+
+        At the representation only the heads are passed more than once; at the last shared layer
+        the other passes end there. Neither counts here.
+
+        Args:
+            losses: ``T``.
+        """
+        if self.watches != "shared":
+            return 1
+        return losses + 1 if self.looks_at == "norms" else losses
+
+    def gradients_alive(self, losses: int) -> int:
+        """How many gradients of what is watched are held at a time, besides ``.grad``.
+
+        Args:
+            losses: ``T``.
+        """
+        if self.looks_at == "losses":
+            return 0
+        return 1 if self.looks_at == "norms" else losses
+
+
+def capabilities(name: str) -> Capabilities:
+    """What a method declares.
+
+    Args:
+        name: As for `create_balancer`.
+
+    Raises:
+        ValueError: If there is no such method.
+
+    Example:
+        >>> capabilities("mgda").passes(losses=10)
+        10
+    """
+    kind = balancer_class(name)
+    watches = kind.default_wrt if issubclass(kind, aggregation.Aggregation) else None
+    return Capabilities(kind.looks_at, kind.weighting, kind.stateful, kind.random, watches)
 
 
 def create_balancer(name: str, losses: LossNames, **options: object) -> Balancer:
