@@ -12,7 +12,7 @@ DEMO_OUT ?= runs/digits
 BENCH_OUT ?= runs/bench
 
 BIN := $(VENV)/bin
-CHECKED := src tests scripts
+CHECKED := src tests scripts examples
 EXTRAS := compare,test,dev
 # One thread per test process: small tensors gain nothing from more, and processes would queue.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)

@@ -1,0 +1,83 @@
+"""A model with three losses, its data, and the plain loop that every framework must equal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from equipoise.balancer import Balancer
+from tests.methods import make
+from tests.models import MultiHead
+
+LOSSES = ["a", "b", "c"]
+
+
+class ThreeLosses(nn.Module):
+    """Maps a batch to a dictionary of losses."""
+
+    def __init__(self, seed: int = 0, dtype: torch.dtype = torch.float64) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.net = MultiHead(3, dtype=dtype)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return dict(zip(LOSSES, self.net(x), strict=True))
+
+
+def batches(count: int, rows: int = 4, dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [
+        torch.randn(rows, 4, generator=generator, dtype=torch.float64).to(dtype)
+        for _ in range(count)
+    ]
+
+
+def balancer_of(name: str) -> Balancer:
+    """A method that draws the same random numbers each time it is made."""
+    torch.manual_seed(7)
+    return make(name)
+
+
+def sgd(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+
+
+def plain_loop(
+    balancer: Balancer,
+    data: Sequence[Tensor],
+    *,
+    accumulate: int = 1,
+    dtype: torch.dtype = torch.float64,
+    autocast: torch.dtype | None = None,
+    backward_inside: bool = False,
+    backward: Callable[[Tensor], object] | None = None,
+) -> nn.Module:
+    """Trains without any framework.
+
+    Weights are learned at the first of ``accumulate`` batches. Under autocast, rounding tells
+    whether the backward pass runs inside, and whether it is one pass of the balanced loss.
+    """
+    model = ThreeLosses(dtype=dtype)
+    optimizer = sgd(model)
+    if accumulate > 1:
+        backward = lambda loss: (loss / accumulate).backward()  # noqa: E731
+    lowered = torch.autocast("cpu", autocast or torch.bfloat16, enabled=autocast is not None)
+    for i, x in enumerate(data):
+        with lowered:
+            losses = model(x)
+        frozen = nullcontext() if i % accumulate == 0 else balancer.frozen()
+        with frozen, lowered if backward_inside else nullcontext():
+            balancer.backward(losses, backward=backward)
+        if (i + 1) % accumulate == 0:
+            optimizer.step()
+            optimizer.zero_grad()
+    return model
+
+
+def difference(left: nn.Module, right: nn.Module) -> float:
+    """The largest between parameters of the same name."""
+    own = dict(left.named_parameters())
+    return max(float((p - own[name]).detach().abs().max()) for name, p in right.named_parameters())
