@@ -2,7 +2,7 @@
 
 It flows one way: `request` says what to measure, `cases` and `peers` build it on a model of
 `models`, `contest` takes the measurements (`memory`, `passes`, `rounds`), `prices` keeps them,
-`console`, `page` and `readme` show them.
+`table`, `console`, `page`, `pictures` and `readme` show them.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from rich.table import Table
 from equipoise.benchmarks.price.contest import run_bench
 from equipoise.benchmarks.price.page import write_page
 from equipoise.benchmarks.price.prices import write_bench
-from equipoise.benchmarks.price.table import COLUMNS, NOTES, by_setting, cells, title
+from equipoise.benchmarks.price.table import COLUMNS, NOTES, by_setting, cells, title, unsteady
 
 if TYPE_CHECKING:
     from equipoise.benchmarks.price.prices import Bench
@@ -37,9 +37,9 @@ def show_bench(request: PriceRequest, folder: Path) -> None:
             for line in bench.skipped[skipped:]:
                 console.print(line, soft_wrap=True)
             shown, skipped = shown + 1, len(bench.skipped)
-            page = write_page(folder, bench)
-            console.print(f"Page: {page}", soft_wrap=True)
+            console.print(f"Page: {write_page(folder, bench)}", soft_wrap=True)
     console.print(NOTES)
+    console.print(unsteady(bench.prices), soft_wrap=True)
 
 
 def price_tables(bench: Bench) -> Iterator[Table]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from equipoise.benchmarks.files import write_atomically
 from equipoise.benchmarks.page import embed, render_page
 from equipoise.benchmarks.price.pictures import growth_picture, price_picture
-from equipoise.benchmarks.price.table import COLUMNS, NOTES, by_setting, cells, title
+from equipoise.benchmarks.price.table import COLUMNS, NOTES, by_setting, cells, title, unsteady
 
 if TYPE_CHECKING:
     from equipoise.benchmarks.price.prices import Bench, Price
@@ -54,7 +54,7 @@ def render(bench: Bench) -> str:
         body.append(f"<h2>{setting}</h2>")
         body.append(_figure(embed(price_picture(prices), f"price{number}"), setting))
         body.append(_table(prices))
-    body += [f"<p>{escape(line)}</p>" for line in bench.skipped]
+    body += [f"<p>{escape(line)}</p>" for line in (*bench.skipped, unsteady(bench.prices)) if line]
     return render_page(_TITLE, "\n".join(body))
 
 

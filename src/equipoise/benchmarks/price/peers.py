@@ -20,7 +20,7 @@ _TORCHJD: Mapping[str, Callable[[ModuleType, int], Callable[..., object]]] = Map
         "cagrad": lambda torchjd, _losses: torchjd.CAGrad(c=0.5),
         "config": lambda torchjd, _losses: torchjd.ConFIG(),
         "dualproj": lambda torchjd, _losses: torchjd.DualProj(),
-        "fairgrad": lambda torchjd, _losses: torchjd.FairGrad(),
+        "fairgrad": lambda torchjd, _losses: torchjd.FairGrad(alpha=1.0),
         "graddrop": lambda torchjd, _losses: torchjd.GradDrop(),
         "gradvac": lambda torchjd, _losses: torchjd.GradVac(),
         "imtlg": lambda torchjd, _losses: torchjd.IMTLG(),

@@ -40,6 +40,22 @@ def cells(price: Price) -> tuple[str, ...]:
     )
 
 
+def unsteady(prices: Sequence[Price]) -> str:
+    """Says whether the machine was too busy for some rows.
+
+    Args:
+        prices: What was measured.
+
+    Returns:
+        A sentence that names rows whose third quartile is half as large again as the first; empty
+        where there is none.
+    """
+    found = [title(price) for price in prices if price.high > 1.5 * price.low]
+    if not found:
+        return ""
+    return f"These times vary by half or more, measure again on an idle machine: {', '.join(found)}"
+
+
 def title(price: Price) -> str:
     """What a row is called.
 
