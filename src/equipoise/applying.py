@@ -76,6 +76,7 @@ class Descent:
             terms: The losses of the step.
             parts: Leaves, with the weights ``[len(present)]`` of their gradient.
         """
+        self._sharded(terms)
         unaveraged = self.average.unhooked(terms) if self.average is not None else ()
         found = [
             reached
@@ -105,16 +106,13 @@ class Descent:
             own_weights: ``[len(present)]``, the weights of each loss's own parameters.
         """
         leaves = [target for target in passes.targets if isinstance(target, Tensor)]
-        sizes = [leaf.numel() for leaf in leaves]
-        gradients = [
-            part.view(leaf.shape).to(leaf.dtype)
-            for part, leaf in zip(combined.split(sizes), leaves, strict=True)
-        ]
+        gradients = list(combined.split(passes.sizes))
         for own, found, weight in zip(passes.own, passes.own_gradients, own_weights, strict=True):
             reached = [(leaf, g) for leaf, g in zip(own, found, strict=True) if g is not None]
             leaves.extend(leaf for leaf, _ in reached)
             gradients.extend(g * weight.to(g.dtype) for _, g in reached)
-        self.write(leaves, gradients)
+        shaped = [passes.shaped(leaf, g) for leaf, g in zip(leaves, gradients, strict=True)]
+        self.write([passes.holder(leaf) for leaf in leaves], shaped)
 
     def write(self, leaves: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
         """Accumulates gradients into ``.grad``, through ``backward`` where that was given."""
@@ -144,6 +142,12 @@ class Descent:
                 "Write wrt='shared'."
             )
             raise sharing.SharingError(msg)
+        if self.average is not None and self._sharded(terms):
+            losses, seeds = terms.tensors, self._seeds(terms, plain)
+            self.average.sharding.onward(
+                losses, seeds, combined, above, retain_graph=self.retain_graph
+            )
+            return
         onward = [gradient for _, gradient in combined]
         found = [
             *_gradients(terms.tensors, above, self._seeds(terms, plain), retain_graph=True),
@@ -154,6 +158,23 @@ class Descent:
             found = [(leaf, gradients.get(leaf, torch.zeros_like(leaf))) for leaf in leaves]
             self.average.processes.average([gradient for _, gradient in found])
         self.write([leaf for leaf, _ in found], [gradient for _, gradient in found])
+
+    def _sharded(self, terms: Terms) -> bool:
+        """Whether the model is sharded, where only an ordinary backward pass goes.
+
+        Raises:
+            TypeError: If there is a callable that would stand for it.
+        """
+        if self.average is None or not self.average.sharding.reached_by(terms.tensors):
+            return False
+        if self.backward is not None:
+            msg = (
+                "`backward` is called once on a balanced loss, but combined gradients and plain "
+                "heads take another way on a model in `fully_shard`. Leave it out, or use a "
+                "weighting of the losses with heads='weighted'."
+            )
+            raise TypeError(msg)
+        return True
 
     def _seeds(self, terms: Terms, weights: Tensor) -> list[Tensor]:
         """What each loss's gradient starts from: its weight, times the loss scale."""

@@ -18,6 +18,7 @@ from torch import Tensor, distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from equipoise import sharing
+from equipoise.sharding import Sharding
 
 if TYPE_CHECKING:
     from equipoise.losses import Terms
@@ -148,6 +149,7 @@ class GradientAverage:
         self.processes = processes
         self._leaves: tuple[Tensor, ...] | None = None
         self._hooked: bool | None = None
+        self.sharding = Sharding()
 
     def __deepcopy__(self, memo: dict[int, object]) -> GradientAverage:
         """A copy starts afresh: what is kept belongs to one model."""
@@ -155,7 +157,7 @@ class GradientAverage:
 
     def __getstate__(self) -> dict[str, object]:
         """As for copies."""
-        return {"processes": self.processes, "_leaves": None, "_hooked": None}
+        return {**self.__dict__, "_leaves": None, "_hooked": None}
 
     def leaves(self, terms: Terms) -> tuple[Tensor, ...]:
         """The leaves of a step, the same on every process; it reads the graph.
@@ -179,10 +181,12 @@ class GradientAverage:
         """The leaves that an ordinary backward pass leaves unaveraged; to be called before it."""
         if self.processes.count == 1:
             return ()
-        first = terms.tensors[0]
         if self._hooked is None:
-            leaf = sharing.parameters([first]).everything[0]
-            self._hooked = any(parameter is leaf for parameter in _wrapped())
+            leaf = sharing.parameters([terms.tensors[0]]).everything[0]
+            self._hooked = leaf in self.sharding.shards() or any(
+                parameter is leaf for parameter in _wrapped()
+            )
+        self.sharding.refuse_uneven(terms, self.processes)
         return () if self._hooked else self.leaves(terms)
 
     def _check_alike(self, leaves: Sequence[Tensor]) -> None:

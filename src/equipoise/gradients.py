@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from equipoise.permitting import permitted
+from equipoise.watching import like, numel
 
 if TYPE_CHECKING:
     from torch.autograd.graph import GradientEdge
@@ -194,8 +195,10 @@ class Gradients:
     def _refuse_parts(self) -> None:
         if self._pool is not None:
             msg = (
-                "Each process holds a part of every gradient here, from which only inner products "
-                "can be pooled; this method needs whole gradients. Watch parameters instead."
+                "Each process holds a part of every gradient here (that of its own samples, or its "
+                "shards), from which only inner products can be pooled; this method needs whole "
+                "gradients. Watch parameters that are not sharded, or take a method that looks at "
+                "norms or the Gramian alone, such as GradNorm or UPGrad."
             )
             raise TypeError(msg)
 
@@ -253,6 +256,7 @@ class Passes:
         seed: What the losses' gradient starts from, a scalar tensor: a loss scale, or one.
         retain_graph: Whether the graph outlives the last pass.
         average: Averages gradients over the processes of a data-parallel run, in place.
+        pool: Where each process finds only a part of every gradient: see `Gradients`.
         own_gradients: What the passes found of each loss's own leaves.
         reached: Whether some loss reached some target.
     """
@@ -263,6 +267,7 @@ class Passes:
     seed: Tensor | None = None
     retain_graph: bool = True
     average: Callable[[Sequence[Tensor]], None] | None = None
+    pool: Pool | None = None
     own_gradients: list[Sequence[Tensor | None]] = field(default_factory=list)
     reached: bool = False
 
@@ -313,6 +318,19 @@ class Passes:
             self.own_gradients[start + i] = [g if g is None else g[i] for g in batched]
         targets = self._watched(found)
         return [[g if g is None else g[i] for g in targets] for i in range(len(losses))]
+
+    @property
+    def sizes(self) -> list[int]:
+        """The number of elements that a row has of each target."""
+        return [numel(target) for target in self.targets]
+
+    def shaped(self, target: Target, flat: Tensor) -> Tensor:
+        """A flat gradient, of as many elements as a row has, in the form of its target."""
+        return like(target, flat)
+
+    def holder(self, leaf: Tensor) -> Tensor:
+        """The tensor in whose ``.grad`` the gradient of a leaf belongs."""
+        return leaf
 
     @property
     def like(self) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from equipoise.distributed import Processes
-from equipoise.gradients import Gradients, Measuring, Passes, Pool, StreamedGradients, stack_rows
+from equipoise.gradients import Gradients, Measuring, Passes, StreamedGradients, stack_rows
 from equipoise.losses import Losses, loss_names, read_losses
+from equipoise.sharding import ShardedPasses, Sharding
 from equipoise.sharing import Parameters, SharingError
-from equipoise.watching import Watched, like, watch
+from equipoise.watching import Watched, watch
 
 if TYPE_CHECKING:
     from equipoise.gradients import Target
@@ -41,7 +42,8 @@ class Measured:
     def shaped(self, combined: Tensor) -> list[tuple[Target, Tensor]]:
         """A ``[P]`` gradient as one tensor for each target, of its shape and dtype."""
         parts = combined.split(self.sizes)
-        return [(t, like(t, part)) for t, part in zip(self.passes.targets, parts, strict=True)]
+        targets, shaped = self.passes.targets, self.passes.shaped
+        return [(t, shaped(t, part)) for t, part in zip(targets, parts, strict=True)]
 
 
 class Measurement:
@@ -59,6 +61,7 @@ class Measurement:
         self.measuring = measuring
         self.processes = processes
         self.norms_only = norms_only
+        self.sharding = Sharding()
         self._rows: Tensor | None = None
         self._known: tuple[Wrt, Watched] | None = None
 
@@ -92,7 +95,7 @@ class Measurement:
             apart = len(terms.here) < 2 or self.processes.count > 1
             if isinstance(wrt, str) and apart and len(terms.names) > 1:
                 return None
-        watched = watch(terms.tensors, wrt)
+        watched = watch(terms.tensors, self.sharding.in_graph(wrt))
         if terms.complete and all(isinstance(t, Tensor) and t.is_leaf for t in watched.targets):
             self._known = (wrt, watched)
         return watched if terms.complete else replace(watched, leaves=None)
@@ -121,23 +124,29 @@ class Measurement:
         Raises:
             SharingError: If no loss reaches the targets.
         """
-        places = terms.places
-        leaves = watched.leaves if applies and self._stacks(len(places)) else None
-        by_leaf = all(isinstance(t, Tensor) and t.is_leaf for t in watched.targets)
-        together = self.processes.count > 1
-        passes = Passes(
-            places,
-            (*watched.targets, *leaves.inputs) if leaves else watched.targets,
-            own=leaves.own if leaves else (),
-            seed=seed,
-            retain_graph=retain_graph or leaves is None,
-            average=self.processes.average if together and by_leaf else None,
-        )
-        pool = self._pool if together and not by_leaf else None
-        gradients, rows = self._measure(passes, watched.sizes, pool)
+        count = len(terms.present)
+        leaves = watched.leaves if applies and self._stacks(count) else None
+        passes = self._passes(terms, watched.targets, leaves)
+        passes.seed = seed
+        passes.retain_graph = retain_graph or leaves is None
+        sizes = passes.sizes[: len(watched.targets)]
+        gradients, rows = self._measure(passes, sizes)
         if seed is not None:
-            gradients = gradients.scaled((1 / seed).expand(len(places)))
-        return Measured(gradients, passes, watched.sizes, rows if leaves else None)
+            gradients = gradients.scaled((1 / seed).expand(count))
+        return Measured(gradients, passes, sizes, rows if leaves else None)
+
+    def _passes(self, terms: Terms, watched: Sequence[Target], leaves: Parameters | None) -> Passes:
+        """The passes that suit what is watched: a representation, parameters, shards of them."""
+        targets = (*watched, *leaves.inputs) if leaves else watched
+        own = leaves.own if leaves else ()
+        together = self.processes.count > 1
+        self.sharding.refuse_absent(terms)
+        if not all(isinstance(t, Tensor) and t.is_leaf for t in watched):
+            return Passes(terms.places, targets, own=own, pool=self._pool if together else None)
+        if shards := self.sharding.among(watched):
+            return ShardedPasses(terms.places, targets, own=own, shards=shards)
+        average = self.processes.average if together else None
+        return Passes(terms.places, targets, own=own, average=average)
 
     def _pool(self, products: Tensor) -> Tensor:
         """A representation lies spread over the processes, each with its own samples.
@@ -153,19 +162,16 @@ class Measurement:
         rows = self.measuring.rows
         return not self.norms_only and (rows is None or rows >= losses)
 
-    def _measure(
-        self, passes: Passes, sizes: list[int], pool: Pool | None
-    ) -> tuple[Gradients, Tensor | None]:
+    def _measure(self, passes: Passes, sizes: list[int]) -> tuple[Gradients, Tensor | None]:
         if not self._stacks(len(passes.losses)):
-            return StreamedGradients(passes, sizes, self.measuring.rows, pool=pool), None
-        inputs = [t.numel() for t in passes.targets[len(sizes) :] if isinstance(t, Tensor)]
-        rows = self._room(len(passes.losses), sum(sizes) + sum(inputs), passes.like)
-        stack_rows(passes, rows, [*sizes, *inputs], self.measuring.chunk)
+            return StreamedGradients(passes, sizes, self.measuring.rows, pool=passes.pool), None
+        rows = self._room(len(passes.losses), sum(passes.sizes), passes.like)
+        stack_rows(passes, rows, passes.sizes, self.measuring.chunk)
         if not passes.reached and passes.average is None:
             msg = "No loss reaches what `wrt` names; pass what the losses were computed from."
             raise SharingError(msg)
         passes.average_own()
-        return Gradients(rows[:, : sum(sizes)], sizes, pool=pool), rows
+        return Gradients(rows[:, : sum(sizes)], sizes, pool=passes.pool), rows
 
     def _room(self, losses: int, width: int, like: Tensor) -> Tensor:
         """One preallocated tensor, reused from step to step."""

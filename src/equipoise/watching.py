@@ -41,10 +41,11 @@ class Watched:
     @property
     def sizes(self) -> list[int]:
         """The number of elements of each target."""
-        return [_size(target) for target in self.targets]
+        return [numel(target) for target in self.targets]
 
 
-def _size(target: Target) -> int:
+def numel(target: Target) -> int:
+    """The number of elements of a target."""
     return target.numel() if isinstance(target, Tensor) else math.prod(_edge(target).shape)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -14,12 +15,14 @@ from equipoise.balancer import Balancer, BalancerOptions, LooksAt
 from equipoise.explaining import explained
 from equipoise.gradients import Gradients, Measuring
 from equipoise.measurement import Measured, Measurement
+from equipoise.sharding import Sharding
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.amp.grad_scaler import GradScaler
     from torch.distributed import ProcessGroup
 
+    from equipoise.gradients import Target
     from equipoise.losses import Losses, LossNames, Terms
     from equipoise.record import Record
     from equipoise.schedules import Priorities
@@ -53,9 +56,15 @@ class Aggregation(Balancer):
 
     Raises:
         ValueError: If an option is out of range, or ``every`` is set for a method without weights.
+        TypeError: If the method needs whole gradients and the model is in ``fully_shard``.
+
+    Attributes:
+        shardable: Whether the formula needs no more of sharded gradients than inner products and
+            its own process's columns; ``None``: unless it looks at whole gradients.
     """
 
     looks_at: ClassVar[LooksAt] = "gramian"
+    shardable: ClassVar[bool | None] = None
     default_wrt: ClassVar[Literal["shared", "last_shared", "representation"]] = "shared"
 
     def __init__(
@@ -87,6 +96,7 @@ class Aggregation(Balancer):
             raise ValueError(msg)
         self.heads = heads
         self._wrt: tuple[Wrt] = (self.default_wrt if wrt is None else wrt,)  # no submodule of ours
+        self._refuse_shards(Sharding(), self._wrt[0])
         self._measurement = Measurement(
             measuring or Measuring(), self.processes, norms_only=self.looks_at == "norms"
         )
@@ -176,7 +186,20 @@ class Aggregation(Balancer):
         return terms.balanced(weights)
 
     def _watch(self, terms: Terms, wrt: Wrt | None) -> Watched | None:
-        return self._measurement.watch(terms, self._wrt[0] if wrt is None else wrt)
+        watched = self._measurement.watch(terms, self._wrt[0] if wrt is None else wrt)
+        if watched is not None:
+            self._refuse_shards(self._measurement.sharding, watched.targets)
+        return watched
+
+    def _refuse_shards(self, sharding: Sharding, watched: Wrt | Sequence[Target]) -> None:
+        if not _takes_shards(type(self)) and sharding.cuts(watched):
+            able = sorted(kind.__name__ for kind in _methods(Aggregation) if _takes_shards(kind))
+            msg = (
+                f"{type(self).__name__} needs whole gradients, of which each process has only a "
+                "part on a model in `fully_shard`. These methods do not, and neither does any "
+                f"`Weighting`: {', '.join(able)}."
+            )
+            raise TypeError(msg)
 
     def _decide(self, terms: Terms, gradients: Gradients | None) -> Tensor:
         """The weights to apply, ``[len(present)]``."""
@@ -284,3 +307,13 @@ class Aggregation(Balancer):
             combined = torch.cat([combined, priorities.to(inputs.dtype) @ inputs])
             descent.rows(measured.passes, combined, priorities)
         return self._note(terms, priorities, measured.gradients)
+
+
+def _takes_shards(kind: type[Aggregation]) -> bool:
+    return kind.looks_at != "gradients" if kind.shardable is None else kind.shardable
+
+
+def _methods(kind: type[Aggregation]) -> Iterator[type[Aggregation]]:
+    """The classes under this one from which no other is derived."""
+    for derived in kind.__subclasses__():
+        yield from _methods(derived) if derived.__subclasses__() else (derived,)

@@ -73,6 +73,7 @@ class LearningRateAnnealing(Aggregation):
     """
 
     looks_at: ClassVar[LooksAt] = "norms"
+    shardable: ClassVar[bool | None] = False
     stateful: ClassVar[bool] = True
 
     loss_weights: Tensor

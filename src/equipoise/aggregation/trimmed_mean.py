@@ -46,6 +46,7 @@ class TrimmedMean(Aggregation):
 
     looks_at: ClassVar[LooksAt] = "gradients"
     weighting: ClassVar[bool] = False
+    shardable: ClassVar[bool | None] = True
 
     def __init__(
         self,
