@@ -220,7 +220,17 @@ def _is_compiled(node: Node) -> bool:
 
 def is_compiled(losses: Sequence[Tensor]) -> bool:
     """Whether some part of the graph is a compiled function."""
-    return any(_is_compiled(node) for node in _children_first(node for node, _ in _edges(losses)))
+    stack = [node for node, _ in _edges(losses)]
+    seen = set(stack)
+    while stack:
+        node = stack.pop()
+        if _is_compiled(node):
+            return True
+        for child, _ in node.next_functions:
+            if child is not None and child not in seen:
+                seen.add(child)
+                stack.append(child)
+    return False
 
 
 def refuse_parting_in_compiled(losses: Sequence[Tensor], instead: str) -> None:
