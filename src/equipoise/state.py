@@ -114,13 +114,16 @@ class Stateful(nn.Module):
 
     @contextmanager
     def among(self, present: tuple[int, ...]) -> Iterator[None]:
-        """Shows only the state of these losses, of this module and those inside it."""
+        """Shows only the state of these losses, of this module and those inside it.
+
+        A module inside that is built for other losses keeps all of its state.
+        """
         if len(present) == len(self.names):
             yield
             return
         with ExitStack() as stack:
             for module in self.modules():
-                if isinstance(module, Stateful):
+                if isinstance(module, Stateful) and module.names == self.names:
                     stack.enter_context(module._narrowed(present))
             yield
 

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
+import torch
+
 from equipoise.aggregation.base import Aggregation
 from equipoise.balancer import Balancer, LooksAt
+from equipoise.record import spread
 from equipoise.weighting.base import Weighting
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.amp.grad_scaler import GradScaler
 
+    from equipoise.applying import BackwardCall
     from equipoise.gradients import Gradients
-    from equipoise.losses import Terms
+    from equipoise.losses import Losses, Terms
     from equipoise.record import Record
+    from equipoise.watching import Wrt
 
 Below: TypeAlias = "Weighting | Aggregation | Preference"
 """What a preference goes on top of."""
@@ -84,6 +91,7 @@ class Preference(Balancer):
         with super().frozen(), self.balancer.frozen(), self.adjusting.frozen():
             yield
 
+    @abstractmethod
     def weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
         """The arithmetic of the balancer below and of the preference; advances the state.
 
@@ -97,8 +105,8 @@ class Preference(Balancer):
         Raises:
             TypeError: If the balancer below is no weighting of the losses.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def combine(self, values: Tensor, gradients: Gradients) -> Tensor:
         """The combined gradient; advances the state.
 
@@ -109,7 +117,29 @@ class Preference(Balancer):
         Returns:
             ``[P]``.
         """
-        return gradients.combine(self.weigh(values, gradients))
+
+    @abstractmethod
+    def backward(
+        self,
+        losses: Losses,
+        *,
+        wrt: Wrt | None = None,
+        retain_graph: bool = False,
+        scaler: GradScaler | None = None,
+        backward: BackwardCall | None = None,
+    ) -> Record:
+        """Balances the losses and accumulates into ``.grad``, as ``Tensor.backward`` does.
+
+        Args:
+            losses: The losses of this step.
+            wrt: Where gradients are watched in this step.
+            retain_graph: Whether the graph outlives the call.
+            scaler: A ``torch.amp.GradScaler``, in place of ``scaler.scale(loss).backward()``.
+            backward: A callable such as ``accelerator.backward``, called once on the balanced loss.
+
+        Returns:
+            The record of the step.
+        """
 
     def _below(self, values: Tensor, gradients: Gradients) -> Tensor:
         """The ``[T]`` weights of the balancer below."""
@@ -154,7 +184,7 @@ class Preference(Balancer):
             weights = weights[list(terms.present)]
         record = replace(self._note(terms, weights), norms=measured.norms, cosines=measured.cosines)
         if self.learning:
-            with self.among(terms.present):
-                self.resting = weights.to(self.resting)
+            there = spread(torch.ones_like(weights), terms.present, len(self.names), 0.0)
+            self.resting = torch.where(there > 0, applied.detach().to(self.resting), self.resting)
         self.last = record
         return record
