@@ -16,7 +16,7 @@ LOSSES = ["a", "b", "c"]
 
 
 class ThreeLosses(nn.Module):
-    """Maps a batch to a dictionary of losses."""
+    """Maps a batch to a dictionary of losses, at least in float32."""
 
     def __init__(self, seed: int = 0, dtype: torch.dtype = torch.float64) -> None:
         super().__init__()
@@ -24,7 +24,9 @@ class ThreeLosses(nn.Module):
         self.net = MultiHead(3, dtype=dtype)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        return dict(zip(LOSSES, self.net(x), strict=True))
+        losses = self.net(x)
+        dtype = torch.promote_types(losses[0].dtype, torch.float32)
+        return {name: loss.to(dtype) for name, loss in zip(LOSSES, losses, strict=True)}
 
 
 def batches(count: int, rows: int = 4, dtype: torch.dtype = torch.float64) -> list[Tensor]:
