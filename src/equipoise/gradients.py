@@ -383,6 +383,7 @@ def stack_rows(passes: Passes, out: Tensor, sizes: Sequence[int], chunk: int = 1
             _lay(row, gradients, sizes)
             if passes.average is not None:
                 passes.average([row])
+        del found, gradients  # else they live on beside those of the next pass
     return out
 
 
