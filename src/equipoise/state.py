@@ -99,9 +99,11 @@ class Stateful(nn.Module):
         mine = next(b for b in self.buffers(recurse=False) if b.is_floating_point())
         dtype = torch.promote_types(mine.dtype, values.dtype)
         if mine.dtype != dtype or mine.device != values.device:
-            before = {name: getattr(self, name) for name in self._exact}
+            modules = [module for module in self.modules() if isinstance(module, Stateful)]
+            before = [{name: getattr(m, name) for name in m._exact} for m in modules]
             self.to(device=values.device, dtype=dtype)
-            self._restore_exact(before)
+            for module, buffers in zip(modules, before, strict=True):
+                module._restore_exact(buffers)
         return values.to(dtype)
 
     def _restore_exact(self, before: dict[str, Tensor]) -> None:
