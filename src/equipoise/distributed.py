@@ -71,7 +71,7 @@ class Processes:
             present=present,
             here=tuple(present.index(i) for i in terms.present),
             given=mean.to(values.dtype),
-            everywhere=all(anywhere[i] == self.count for i in range(len(anywhere))),
+            everywhere=all(anywhere[i] == self.count for i in present),
         )
 
     def sum(self, tensors: Sequence[Tensor]) -> None:

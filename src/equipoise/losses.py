@@ -120,7 +120,7 @@ class Terms:
         tensors: The live scalars (shape ``[]``) that this process has.
         here: Their positions in ``present``.
         given: The values of the losses that are there, if agreed upon between processes.
-        everywhere: Whether every process has every loss.
+        everywhere: Whether every process has the losses that are there.
     """
 
     names: tuple[str, ...]
