@@ -173,15 +173,16 @@ def bench(
 @app.command(name="list")
 def list_everything() -> None:
     """Shows the methods and the problems."""
-    from equipoise.benchmarks.methods import method_names, summary
-    from equipoise.benchmarks.problems import PROBLEMS
+    from rich.console import Console
 
-    typer.echo("Balancers:")
-    for name in method_names():
-        typer.echo(f"  {name:26} {summary(name)}")
-    typer.echo("Problems:")
-    for name, build in PROBLEMS.items():
-        typer.echo(f"  {name:26} {build().description}")
+    from equipoise.benchmarks.catalogue import catalogue
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)  # a file or a pipe has no width to wrap at
+    for table in catalogue():
+        console.print(table)
+        console.print()
 
 
 def _require_extras() -> None:
@@ -267,3 +268,7 @@ def _show(folder: Path, console: Console) -> None:
     console.print(ranking_table(rows))
     console.print(weights_table(rows))
     console.print(f"Report: {write_report(folder)}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
