@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import distributed
 
-from equipoise.optim import MTAdam
+from equipoise.optim import AutoBalance, MTAdam
 from tests.models import MultiHead
 from tests.optim.processes import Plan, run, together
 
@@ -30,6 +30,14 @@ PLANS = {
     "spoiled, on the device": Plan({"on_device": True}, spoiled=SOMETIMES),
     "steep": Plan(steep=SOMETIMES),
     "steep, on the device": Plan({"on_device": True}, steep=SOMETIMES),
+    "AutoBalance": Plan(optimizer=AutoBalance, absent=SOMETIMES),
+    "AutoBalance, wrapped, accumulated": Plan(
+        optimizer=AutoBalance, wrapped={}, micro_batches=2, spoiled=SOMETIMES
+    ),
+    "AutoBalance, scaled": Plan(optimizer=AutoBalance, scaled=True, spoiled=SOMETIMES),
+    "AutoBalance, on the device": Plan(
+        {"on_device": True}, optimizer=AutoBalance, absent=SOMETIMES, steep=SOMETIMES
+    ),
 }
 
 

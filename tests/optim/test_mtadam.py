@@ -1,66 +1,21 @@
 from __future__ import annotations
 
 import copy
-import io
-import weakref
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from equipoise.optim import MTAdam
 from tests.golden import assert_matches, load, names, tensor
 from tests.optim.reference import OneParameter
+from tests.optim.training import TwoHeads, assert_equal_models, batches, train
 
 BOTH = pytest.mark.parametrize("foreach", [False, True], ids=["tensor by tensor", "packed"])
 ANYWHERE = pytest.mark.parametrize("on_device", [False, True], ids=["host", "device"])
 BAD = pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-
-
-class TwoHeads(nn.Module):
-    """A trunk, and a head of its own for each of two losses of different size."""
-
-    def __init__(self, dtype=torch.float64):
-        super().__init__()
-        torch.manual_seed(0)
-        self.trunk = nn.Linear(4, 6, dtype=dtype)
-        self.left = nn.Linear(6, 1, dtype=dtype)
-        self.right = nn.Linear(6, 1, dtype=dtype)
-
-    def forward(self, x):
-        shared = self.trunk(x).tanh()
-        return {"left": self.left(shared).square().mean(), "right": self.far(shared)}
-
-    def far(self, shared):
-        return 1000 * (self.right(shared) - 1).square().mean()
-
-
-def batches(count, dtype=torch.float64):
-    generator = torch.Generator().manual_seed(1)
-    return [torch.randn(8, 4, generator=generator, dtype=dtype) for _ in range(count)]
-
-
-def train(model, optimizer, data):
-    for x in data:
-        optimizer.zero_grad()
-        optimizer.backward(model(x))
-        optimizer.step()
-
-
-def assert_equal_models(one, other, **tolerance):
-    for p, q in zip(one.parameters(), other.parameters(), strict=True):
-        torch.testing.assert_close(p, q, **(tolerance or {"rtol": 0, "atol": 0}))
-
-
-def snapshot(model, optimizer):
-    values = [p.detach().clone() for p in model.parameters()]
-    states = [
-        value.clone() for p in model.parameters() for _, value in sorted(optimizer.state[p].items())
-    ]
-    return values + states
 
 
 def linear_losses(parameters, gradients):
@@ -261,22 +216,6 @@ def test_groups_have_norms_of_their_own_and_all_takes_one_over_every_group():
         assert norms == pytest.approx(expected)
 
 
-def test_a_tensor_a_sequence_and_a_mapping_of_losses_are_the_same():
-    models = [TwoHeads(), TwoHeads(), TwoHeads()]
-    forms = [
-        dict,
-        lambda losses: list(losses.values()),
-        lambda losses: torch.stack([*losses.values()]),
-    ]
-    for model, form in zip(models, forms, strict=True):
-        optimizer = MTAdam(model.parameters())
-        for x in batches(3):
-            optimizer.backward(form(model(x)))
-            optimizer.step()
-    assert_equal_models(models[0], models[1])
-    assert_equal_models(models[0], models[2])
-
-
 @BOTH
 def test_the_layout_of_a_parameter_in_memory_changes_nothing(foreach):
     values = torch.randn(3, 4, 2, 2, dtype=torch.float64)
@@ -364,256 +303,10 @@ def test_state_stays_where_it_is_while_heads_take_turns():
     assert places == [optimizer.state[p]["exp_avg"].data_ptr() for p in model.parameters()]
 
 
-def test_frozen_parameters_stay_and_thawed_ones_join():
-    model = TwoHeads()
-    model.trunk.requires_grad_(requires_grad=False)
-    optimizer = MTAdam(model.parameters(), lr=0.1)
-    before = model.trunk.weight.clone()
-    train(model, optimizer, batches(2))
-    assert torch.equal(model.trunk.weight, before)
-    model.trunk.requires_grad_(requires_grad=True)
-    train(model, optimizer, batches(2))
-    assert not torch.equal(model.trunk.weight, before)
-
-
 # ---------------------------------------------------------------------------- what is not finite
 
 
-@BAD
-@BOTH
-@ANYWHERE
-def test_a_step_with_a_bad_loss_leaves_no_trace(bad, foreach, on_device):
-    spoiled, clean = TwoHeads(), TwoHeads()
-    options = {"lr": 0.01, "weight_decay": 0.1, "foreach": foreach, "on_device": on_device}
-    ours, plain = (MTAdam(m.parameters(), **options) for m in (spoiled, clean))
-    data = batches(5)
-    for index, x in enumerate(data):
-        train(clean, plain, [x])
-        train(spoiled, ours, [x])
-        if index in {0, 2, 3}:
-            before = snapshot(spoiled, ours)
-            losses = spoiled(x)
-            losses["right"] = losses["right"] * bad
-            ours.backward(losses)
-            assert all(p.grad.isnan().all() for p in spoiled.parameters())
-            ours.step()
-            assert all(map(torch.equal, before, snapshot(spoiled, ours)))
-    assert_equal_models(spoiled, clean)
-    assert ours.skipped == 3
-    assert ours.rested == {"left": 0, "right": 0}
-
-
-@ANYWHERE
-def test_a_bad_loss_in_the_very_first_step_leaves_no_trace(on_device):
-    spoiled, clean = TwoHeads(), TwoHeads()
-    ours, plain = (MTAdam(m.parameters(), on_device=on_device) for m in (spoiled, clean))
-    losses = spoiled(batches(1)[0])
-    ours.backward({"left": losses["left"] * float("nan"), "right": losses["right"]})
-    ours.step()
-    train(spoiled, ours, batches(3))
-    train(clean, plain, batches(3))
-    assert_equal_models(spoiled, clean)
-
-
-@BOTH
-@ANYWHERE
-@pytest.mark.parametrize("position", ["left", "right"])
-def test_a_finite_loss_with_a_bad_gradient_rests_as_an_absent_one(position, foreach, on_device):
-    spoiled, clean = TwoHeads(), TwoHeads()
-    options = {"lr": 0.01, "foreach": foreach, "on_device": on_device, "losses": ["left", "right"]}
-    ours, plain = (MTAdam(m.parameters(), **options) for m in (spoiled, clean))
-    first, second, third = batches(3)
-    for model, optimizer in ((spoiled, ours), (clean, plain)):
-        train(model, optimizer, [first])
-        losses = model(second)
-        every = sum(p.sum() for p in model.parameters())
-        if model is spoiled:
-            losses[position] = (every - every.detach()).abs().sqrt()  # 0, with an endless slope
-        else:
-            losses[position] = None
-        losses = {k: None if v is None else v + every - every.detach() for k, v in losses.items()}
-        optimizer.backward(losses)
-        optimizer.step()
-        train(model, optimizer, [third])
-    assert_equal_models(spoiled, clean, rtol=1e-12, atol=1e-14)
-    assert ours.rested == {"left": int(position == "left"), "right": int(position == "right")}
-    assert ours.skipped == 0
-
-
-@ANYWHERE
-def test_a_step_whose_every_gradient_is_bad_is_skipped(on_device):
-    weight = torch.zeros(2).requires_grad_()
-    optimizer = MTAdam([weight], on_device=on_device)
-    optimizer.backward([weight.sum().abs().sqrt()])
-    optimizer.step()
-    assert weight.detach().tolist() == [0.0, 0.0]
-    assert optimizer.skipped == 1
-    assert weight.grad.isnan().all()
-
-
-def test_raise_names_the_loss_that_is_not_finite():
-    model = TwoHeads()
-    optimizer = MTAdam(model.parameters(), nonfinite="raise")
-    losses = model(batches(1)[0])
-    with pytest.raises(ValueError, match="Loss 'right' is NaN or infinite"):
-        optimizer.backward({"left": losses["left"], "right": losses["right"] * float("nan")})
-    train(model, optimizer, batches(2))
-
-
-def test_raise_names_the_loss_whose_gradient_is_not_finite():
-    weight = torch.zeros(2).requires_grad_()
-    optimizer = MTAdam([weight], nonfinite="raise")
-    with pytest.raises(ValueError, match="gradient of loss 'root' is NaN or infinite"):
-        optimizer.backward({"plain": weight.sum(), "root": weight.sum().abs().sqrt()})
-    assert weight.grad is None
-
-
-def test_losses_of_very_different_size_stay_finite():
-    model = TwoHeads(torch.float32)
-    optimizer = MTAdam(model.parameters())
-    for x in batches(3, torch.float32):
-        losses = model(x)
-        optimizer.backward({"left": 1e-15 * losses["left"], "right": 1e12 * losses["right"]})
-        optimizer.step()
-    assert all(p.isfinite().all() for p in model.parameters())
-
-
 # ---------------------------------------------------------------------------- as an optimizer
-
-
-@BOTH
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_saved_and_loaded_it_continues_bit_for_bit(foreach, dtype):
-    whole = TwoHeads(dtype)
-    optimizer = MTAdam(whole.parameters(), lr=0.01, foreach=foreach, amsgrad=True)
-    data = batches(6, dtype)
-    train(whole, optimizer, data[:3])
-    file = io.BytesIO()
-    torch.save({"model": whole.state_dict(), "optimizer": optimizer.state_dict()}, file)
-    file.seek(0)
-    saved = torch.load(file, weights_only=True)
-    resumed = TwoHeads(dtype)
-    resumed.load_state_dict(saved["model"])
-    fresh = MTAdam(resumed.parameters(), foreach=foreach)
-    fresh.load_state_dict(saved["optimizer"])
-    assert fresh.names == ("left", "right")
-    train(whole, optimizer, data[3:])
-    train(resumed, fresh, data[3:])
-    assert_equal_models(whole, resumed)
-
-
-def test_two_optimizers_never_share_loaded_state():
-    one, other = TwoHeads(), TwoHeads()
-    first, second = MTAdam(one.parameters()), MTAdam(other.parameters())
-    train(one, first, batches(2))
-    other.load_state_dict(one.state_dict())
-    second.load_state_dict(first.state_dict())
-    train(one, first, batches(2))
-    train(other, second, batches(2))
-    assert_equal_models(one, other)
-
-
-def test_a_state_saved_for_other_losses_is_refused():
-    model = TwoHeads()
-    optimizer = MTAdam(model.parameters())
-    train(model, optimizer, batches(1))
-    with pytest.raises(ValueError, match=r"left, right.*a, b.*losses=\['left', 'right'\]"):
-        MTAdam(model.parameters(), losses=["a", "b"]).load_state_dict(optimizer.state_dict())
-
-
-def test_a_state_saved_by_another_optimizer_is_refused():
-    model = TwoHeads()
-    saved = torch.optim.Adam(model.parameters()).state_dict()
-    with pytest.raises(ValueError, match="not saved by MTAdam"):
-        MTAdam(model.parameters()).load_state_dict(saved)
-
-
-def test_a_copy_continues_on_its_own():
-    model = TwoHeads()
-    optimizer = MTAdam(model.parameters(), lr=0.01, ranks={"left": 2.0})
-    train(model, optimizer, batches(2))
-    twin, twin_optimizer = copy.deepcopy((model, optimizer))
-    before = snapshot(model, optimizer)
-    train(twin, twin_optimizer, batches(3))
-    assert all(map(torch.equal, before, snapshot(model, optimizer)))
-    train(model, optimizer, batches(3))
-    assert_equal_models(model, twin)
-
-
-@ANYWHERE
-def test_micro_batches_add_up_to_the_whole_batch(on_device):
-    one, other = TwoHeads(), TwoHeads()
-    whole, parts = (MTAdam(m.parameters(), on_device=on_device) for m in (one, other))
-    for x in batches(3):
-        train(one, whole, [x])
-        with parts.accumulate():
-            for part in x.chunk(4)[:-1]:
-                parts.backward({name: loss / 4 for name, loss in other(part).items()})
-        parts.backward({name: loss / 4 for name, loss in other(x.chunk(4)[-1]).items()})
-        parts.step()
-    assert_equal_models(one, other, rtol=1e-10, atol=1e-12)
-
-
-def test_a_loss_that_only_one_micro_batch_has_is_part_of_the_step():
-    one, other = TwoHeads(), TwoHeads()
-    whole, parts = MTAdam(one.parameters()), MTAdam(other.parameters(), losses=["left", "right"])
-    x = batches(1)[0]
-    train(one, whole, [x])
-    with parts.accumulate():
-        parts.backward({"left": other(x)["left"]})
-    parts.backward({"right": other(x)["right"]})
-    parts.step()
-    assert_equal_models(one, other)
-
-
-@ANYWHERE
-def test_one_bad_micro_batch_skips_the_whole_step(on_device):
-    model = TwoHeads()
-    optimizer = MTAdam(model.parameters(), on_device=on_device)
-    first, second = batches(2)
-    train(model, optimizer, [first])
-    before = snapshot(model, optimizer)
-    with optimizer.accumulate():
-        optimizer.backward([loss * float("nan") for loss in model(first).values()])
-    optimizer.backward(model(second))
-    optimizer.step()
-    assert all(map(torch.equal, before, snapshot(model, optimizer)))
-    train(model, optimizer, [second])
-    assert not torch.equal(before[0], model.trunk.weight)
-
-
-@BOTH
-def test_a_grad_scaler_changes_nothing_but_the_scale(foreach):
-    scaled, plain = TwoHeads(), TwoHeads()
-    ours, theirs = (MTAdam(m.parameters(), lr=0.01, foreach=foreach) for m in (scaled, plain))
-    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16, growth_interval=2)
-    for index, x in enumerate(batches(6)):
-        ours.zero_grad()
-        ours.backward(scaled(x), scaler=scaler)
-        if index % 2:
-            scaler.unscale_(ours)
-        scaler.step(ours)
-        scaler.update()
-        train(plain, theirs, [x])
-    assert scaler.get_scale() > 2.0**16
-    assert_equal_models(scaled, plain, rtol=1e-12, atol=0)
-
-
-@pytest.mark.parametrize("loss", ["left", "right"])
-def test_an_overflow_found_by_the_scaler_moves_no_state(loss):
-    model = TwoHeads()
-    optimizer = MTAdam(model.parameters())
-    train(model, optimizer, batches(2))
-    before = snapshot(model, optimizer)
-    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
-    losses = model(batches(1)[0])
-    every = sum(p.sum() for p in model.parameters())
-    losses[loss] = losses[loss] + (every - every.detach()).abs().sqrt()
-    optimizer.backward(losses, scaler=scaler)
-    scaler.step(optimizer)
-    scaler.update()
-    assert scaler.get_scale() == 2.0**15
-    assert all(map(torch.equal, before, snapshot(model, optimizer)))
 
 
 def test_grad_is_the_sum_of_the_balanced_gradients_and_clipping_scales_the_first_moment():
@@ -645,18 +338,6 @@ def test_a_gradient_replaced_by_the_user_is_the_one_that_is_stepped():
     torch.testing.assert_close(optimizer.state[weight]["exp_avg"], torch.full_like(weight, 0.2))
 
 
-def test_a_parameter_whose_gradient_was_dropped_rests():
-    model = TwoHeads()
-    optimizer = MTAdam(model.parameters(), lr=0.1)
-    train(model, optimizer, batches(1))
-    before = [p.detach().clone() for p in model.parameters()]
-    optimizer.backward(model(batches(1)[0]))
-    model.trunk.zero_grad()
-    optimizer.step()
-    assert torch.equal(model.trunk.weight, before[0])
-    assert not torch.equal(model.left.weight, before[2])
-
-
 def test_parameters_of_different_precision_keep_their_own():
     parameters = [torch.ones(3, dtype=d).requires_grad_() for d in (torch.float32, torch.float64)]
     optimizer = MTAdam(parameters)
@@ -668,17 +349,6 @@ def test_parameters_of_different_precision_keep_their_own():
     assert norms[1].item() == pytest.approx(0.1 * 3**0.5, rel=1e-15)
 
 
-def test_zero_grad_discards_and_the_next_step_moves_nothing():
-    model = TwoHeads()
-    optimizer = MTAdam(model.parameters())
-    before = [p.detach().clone() for p in model.parameters()]
-    optimizer.backward(model(batches(1)[0]))
-    optimizer.zero_grad()
-    optimizer.step()
-    assert all(map(torch.equal, before, model.parameters()))
-    train(model, optimizer, batches(1))
-
-
 def test_gradients_set_to_zero_are_stepped_as_zeros():
     model = TwoHeads()
     optimizer = MTAdam(model.parameters())
@@ -688,33 +358,6 @@ def test_gradients_set_to_zero_are_stepped_as_zeros():
         optimizer.zero_grad(set_to_none=False)
         optimizer.step()
     assert all(map(torch.equal, before, model.parameters()))
-
-
-def test_a_closure_that_returns_the_losses_is_a_step():
-    one, other = TwoHeads(), TwoHeads()
-    plain, closed = MTAdam(one.parameters()), MTAdam(other.parameters())
-    for x in batches(3):
-        train(one, plain, [x])
-        returned = closed.step(lambda x=x: other(x))
-        assert set(returned) == {"left", "right"}
-    assert_equal_models(one, other)
-
-
-def test_a_closure_may_call_backward_itself():
-    one, other = TwoHeads(), TwoHeads()
-    plain, closed = MTAdam(one.parameters()), MTAdam(other.parameters())
-
-    for x in batches(3):
-
-        def closure(x=x):
-            closed.zero_grad()
-            losses = other(x)
-            closed.backward(losses)
-            return losses
-
-        train(one, plain, [x])
-        closed.step(closure)
-    assert_equal_models(one, other)
 
 
 def test_schedulers_groups_and_hooks_work_as_for_adam():
@@ -738,14 +381,6 @@ def test_schedulers_groups_and_hooks_work_as_for_adam():
     assert len(calls) == 12
 
 
-def test_a_learning_rate_may_be_a_tensor():
-    one, other = TwoHeads(), TwoHeads()
-    train(one, MTAdam(one.parameters(), lr=0.01), batches(3))
-    lr = torch.tensor(0.01, dtype=torch.float64)
-    train(other, MTAdam(other.parameters(), lr=lr), batches(3))
-    assert_equal_models(one, other)
-
-
 def test_a_group_added_later_joins_with_a_state_of_its_own():
     model = TwoHeads()
     optimizer = MTAdam(model.trunk.parameters())
@@ -755,14 +390,6 @@ def test_a_group_added_later_joins_with_a_state_of_its_own():
     assert optimizer.state[model.trunk.weight]["step"] == 5
     assert optimizer.state[model.left.weight]["step"] == 3
     assert model.right.weight not in optimizer.state
-
-
-def test_a_compiled_model_trains_as_the_plain_one():
-    plain, inner = TwoHeads(), TwoHeads()
-    compiled = torch.compile(inner, backend="aot_eager")
-    train(plain, MTAdam(plain.parameters()), batches(4))
-    train(compiled, MTAdam(inner.parameters()), batches(4))
-    assert_equal_models(plain, inner, rtol=1e-10, atol=1e-12)
 
 
 # ---------------------------------------------------------------------------- the price
@@ -781,106 +408,7 @@ def test_state_is_one_first_moment_and_a_second_moment_a_loss(amsgrad):
         assert not vars(p)
 
 
-def test_one_gradient_is_alive_at_a_time_and_each_loss_is_passed_once():
-    dead = []
-
-    class Watched(MTAdam):
-        def _gradients(self, loss, parameters, *, retain_graph):
-            dead.append(all(gradient() is None for gradient in self.seen))
-            found = super()._gradients(loss, parameters, retain_graph=retain_graph)
-            self.seen = [weakref.ref(gradient) for gradient in found if gradient is not None]
-            return found
-
-    model = TwoHeads()
-    optimizer = Watched(model.parameters())
-    optimizer.seen = []
-    x = batches(1)[0]
-    optimizer.backward([*model(x).values(), *model(-x).values()])
-    assert dead == [True] * 4
-
-
-def test_on_a_device_no_step_reads_anything_back():
-    # A fake tensor has no values, so whatever would wait for one raises.
-    fake = FakeTensorMode()
-    with fake:
-        model = TwoHeads()
-    optimizer = MTAdam(
-        model.named_parameters(),
-        losses=["left", "right", "both"],
-        granularity="layer",
-        weight_decay=0.1,
-        on_device=True,
-    )
-    with fake:
-        for x in (torch.randn(8, 4, dtype=torch.float64) for _ in range(3)):
-            optimizer.backward({**model(x), "both": sum(model(x).values())})
-            optimizer.step()
-
-
-def test_the_last_loss_frees_the_graph_unless_it_is_to_be_kept():
-    model = TwoHeads()
-    optimizer = MTAdam(model.parameters())
-    losses = model(batches(1)[0])
-    optimizer.backward(losses, retain_graph=True)
-    optimizer.zero_grad()
-    optimizer.backward(losses)
-    with pytest.raises(RuntimeError, match="second time"):
-        losses["right"].backward()
-
-
 # ---------------------------------------------------------------------------- bad input
-
-
-def test_two_backwards_without_a_step_are_refused():
-    model = TwoHeads()
-    optimizer = MTAdam(model.parameters())
-    optimizer.backward(model(batches(1)[0]))
-    with pytest.raises(RuntimeError, match=r"accumulate\(\)"):
-        optimizer.backward(model(batches(1)[0]))
-
-
-def test_a_step_with_gradients_from_elsewhere_is_refused():
-    model = TwoHeads()
-    optimizer = MTAdam(model.parameters())
-    sum(model(batches(1)[0]).values()).backward()
-    with pytest.raises(RuntimeError, match=r"optimizer.backward\(losses\)"):
-        optimizer.step()
-
-
-def test_losses_that_reach_no_parameter_are_refused():
-    optimizer = MTAdam([torch.ones(2).requires_grad_()])
-    with pytest.raises(ValueError, match="No loss reaches a parameter"):
-        optimizer.backward([torch.ones((), requires_grad=True) * 2])
-
-
-def test_other_losses_than_at_the_first_step_are_refused():
-    model = TwoHeads()
-    optimizer = MTAdam(model.parameters())
-    train(model, optimizer, batches(1))
-    losses = model(batches(1)[0])
-    with pytest.raises(ValueError, match=r"'middle'.*'left', 'right'"):
-        optimizer.backward({"middle": losses["left"]})
-    with pytest.raises(ValueError, match="Got 1 losses for the 2 names"):
-        optimizer.backward([losses["left"]])
-
-
-def test_a_first_step_that_is_refused_fixes_no_names():
-    model = TwoHeads()
-    optimizer = MTAdam(model.parameters())
-    x = batches(1)[0]
-    with pytest.raises(ValueError, match="'wrong' is not a scalar"):
-        optimizer.backward({"wrong": model.trunk(x)})
-    with pytest.raises(ValueError, match=r"has shape \[T\]"):
-        optimizer.backward(model(x)["left"])
-    assert optimizer.names is None
-    train(model, optimizer, [x])
-
-
-def test_sparse_gradients_are_refused():
-    embedding = nn.Embedding(3, 2, sparse=True)
-    optimizer = MTAdam(embedding.parameters())
-    with pytest.raises(RuntimeError, match="sparse=False"):
-        optimizer.backward([embedding(torch.tensor([1])).sum()])
 
 
 @pytest.mark.parametrize(
@@ -903,11 +431,3 @@ def test_sparse_gradients_are_refused():
 def test_a_hyperparameter_out_of_range_is_named(options, message):
     with pytest.raises(ValueError, match=message):
         MTAdam([torch.ones(2).requires_grad_()], **options)
-
-
-def test_a_group_that_is_refused_leaves_the_optimizer_as_it_was():
-    model = TwoHeads()
-    optimizer = MTAdam(model.trunk.parameters())
-    with pytest.raises(ValueError, match="`lr` is -1"):
-        optimizer.add_param_group({"params": model.left.parameters(), "lr": -1})
-    assert len(optimizer.param_groups) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from equipoise.optim.autobalance import AutoBalance
 from equipoise.optim.mtadam import MTAdam
 
-__all__ = ["MTAdam"]
+__all__ = ["AutoBalance", "MTAdam"]

@@ -1,4 +1,4 @@
-"""Where MTAdam's moments live, and the arithmetic on them.
+"""Where the state of a multi-term optimizer lives: parameters that a step treats alike.
 
 A bucket is one large parameter, or many small ones whose moments share one piece of memory, so that
 a step costs a few operations for all of them together. What ``optimizer.state`` shows are views.
@@ -6,32 +6,24 @@ a step costs a few operations for all of them together. What ``optimizer.state``
 
 from __future__ import annotations
 
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypedDict
+from typing import Generic, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
 
 from equipoise.optim.hyperparameters import Group
-from equipoise.optim.norms import UNMEASURED, tensor_norms
+from equipoise.optim.norms import tensor_norms
 
 PACKED = 1 << 16
 """Parameters below this number of elements are packed, into buckets of at most this many."""
 
+ParameterState: TypeAlias = dict[str, Tensor]
+"""What ``optimizer.state`` holds for one parameter."""
 
-class ParameterState(TypedDict, total=False):
-    """What ``optimizer.state`` holds for one parameter.
-
-    ``step`` is a scalar, ``norms`` has shape ``[T]``, ``exp_avg`` the shape of the parameter,
-    ``exp_avg_sqs`` one of them per loss, ``max_exp_avg_sq`` (AMSGrad only) again the parameter's.
-    A complex parameter is seen as real numbers, with a last dimension of 2.
-    """
-
-    step: Tensor
-    norms: Tensor
-    exp_avg: Tensor
-    exp_avg_sqs: Tensor
-    max_exp_avg_sq: Tensor
+GroupT = TypeVar("GroupT", bound=Group)
 
 
 def as_real(tensor: Tensor) -> Tensor:
@@ -39,7 +31,14 @@ def as_real(tensor: Tensor) -> Tensor:
     return torch.view_as_real(tensor) if tensor.is_complex() else tensor
 
 
-class Bucket:
+def bias_correction(beta: float, count: Tensor) -> Tensor:
+    """``1 - beta^t``, in float32 as exact for the first steps as for the last."""
+    # The plain difference would lose four of seven digits at beta = 0.999 and t = 1.
+    rate = math.log(beta) if beta else -math.inf
+    return -torch.expm1(count.clamp_min(1) * rate)
+
+
+class Bucket(ABC, Generic[GroupT]):
     """Parameters of one group, device and dtype that every step treats alike.
 
     Args:
@@ -47,13 +46,13 @@ class Bucket:
         group: Their hyperparameters, read anew in each step.
         states: The state of each, possibly empty; afterwards it holds views of the bucket.
         count: The number of losses, ``T``.
-        on_device: Keep the step counter beside the parameters, where no decision needs the host.
+        on_device: Keep step counters beside the parameters, where no decision needs the host.
     """
 
     def __init__(
         self,
         parameters: Sequence[Tensor],
-        group: Group,
+        group: GroupT,
         states: Sequence[ParameterState],
         count: int,
         *,
@@ -62,19 +61,33 @@ class Bucket:
         self.parameters = list(parameters)
         self.group = group
         self._reals = [as_real(parameter.detach()) for parameter in self.parameters]
-        first = self._reals[0]
         self._sizes = [real.numel() for real in self._reals]
+        first = self._reals[0]
         self._lengths = torch.tensor(self._sizes, device=first.device) if self.packed else None
+        self._stride = torch.empty_like(first).stride()
+        # Norms and the like are kept in float32 at least, whatever the parameters are.
+        self._wide = torch.float64 if first.dtype == torch.float64 else torch.float32
+        self._zero_norm = first.new_zeros((), dtype=self._wide)
+        self._counter = first.device if on_device else torch.device("cpu")
         self._total: Tensor | None = None
         self._grads: list[Tensor] = []
-        wide = torch.float64 if first.dtype == torch.float64 else torch.float32
-        self.norms = first.new_full((count, len(self._reals)), UNMEASURED, dtype=wide)
-        counter = first.device if on_device else torch.device("cpu")
-        self.step_count = torch.zeros((), dtype=torch.float32, device=counter)
-        self._exp_avg = self._zeros()
-        self._exp_avg_sqs = self._zeros(count)
-        self._max_exp_avg_sq = self._zeros() if group["amsgrad"] else None
-        self._adopt(states)
+        self._views = self._make_state(count)
+        for state, views in zip(states, self._views, strict=True):
+            _move_state(state, views)
+
+    @abstractmethod
+    def _make_state(self, count: int) -> list[ParameterState]:
+        """Makes the bucket's tensors; returns what of them belongs to each parameter."""
+
+    @abstractmethod
+    def fold(self, loss: int, whole: Tensor | None, keep: Tensor | None) -> None:
+        """Takes the gradient of one loss into that loss's moments.
+
+        Args:
+            loss: Its position.
+            whole: In the bucket's layout; ``None`` is zero.
+            keep: A boolean scalar; where it is false nothing changes.
+        """
 
     @property
     def packed(self) -> bool:
@@ -84,18 +97,17 @@ class Bucket:
     def owns(self, states: Iterable[ParameterState]) -> bool:
         """Whether the given states still are the bucket's views, not something loaded since."""
         return all(
-            state.get("exp_avg") is view for state, view in zip(states, self._views, strict=True)
+            all(state.get(name) is view for name, view in views.items())
+            for state, views in zip(states, self._views, strict=True)
         )
 
     def _zeros(self, *count: int) -> Tensor:
         first = self._reals[0]
         if self.packed:
             return first.new_zeros(*count, sum(self._sizes))
-        one = torch.zeros_like(first)
         # Moments are laid out as the parameter is, channels last for example.
-        return one.new_empty_strided(
-            (*count, *one.shape), (*(one.numel() for _ in count), *one.stride())
-        ).zero_()
+        stride = (*(first.numel() for _ in count), *self._stride)
+        return first.new_empty_strided((*count, *first.shape), stride).zero_()
 
     def _split(self, whole: Tensor) -> list[Tensor]:
         """Views of ``[..., n]``, one for each parameter and in its shape."""
@@ -106,21 +118,6 @@ class Bucket:
         return [
             part.view((*lead, *real.shape)) for part, real in zip(parts, self._reals, strict=True)
         ]
-
-    def _adopt(self, states: Sequence[ParameterState]) -> None:
-        self._views = self._split(self._exp_avg)
-        squares = self._split(self._exp_avg_sqs)
-        largest = None if self._max_exp_avg_sq is None else self._split(self._max_exp_avg_sq)
-        for j, state in enumerate(states):
-            new: ParameterState = {
-                "step": self.step_count,
-                "norms": self.norms[:, j],
-                "exp_avg": self._views[j],
-                "exp_avg_sqs": squares[j],
-            }
-            if largest is not None:
-                new["max_exp_avg_sq"] = largest[j]
-            _copy_state(state, new)
 
     def gather(self, tensors: Sequence[Tensor | None]) -> Tensor | None:
         """One tensor a parameter made into one tensor; ``None`` stands for zeros.
@@ -142,12 +139,12 @@ class Bucket:
 
     def measure(self, gradients: Sequence[Tensor | None]) -> Tensor:
         """The L2 norm of each gradient, ``[k]``; 0 where there is none."""
-        return tensor_norms(gradients, like=self.norms)
+        return tensor_norms(gradients, like=self._zero_norm)
 
-    def balanced(
+    def scaled(
         self,
         gradients: Sequence[Tensor | None],
-        scale: Tensor,
+        scale: Tensor | None,
         keep: Tensor | None,
         scratch: Tensor | None = None,
     ) -> Tensor | None:
@@ -155,7 +152,7 @@ class Bucket:
 
         Args:
             gradients: One for each parameter.
-            scale: ``[k]``.
+            scale: ``[k]``; ``None`` is one for all.
             keep: A boolean scalar; where it is false the result is zero.
             scratch: Memory that may hold the result: a large new tensor costs more than its
                 arithmetic.
@@ -166,32 +163,33 @@ class Bucket:
         whole = self.gather(gradients)
         if whole is None:
             return None
-        scale = scale.to(whole.device)
-        if self._lengths is None:
-            place = None if scratch is None else self._within(scratch)
-            scaled = torch.mul(whole, scale[0], out=place)
-        else:
-            spread = scale.repeat_interleave(self._lengths, output_size=whole.numel())
-            scaled = whole.mul_(spread.to(whole.dtype))
-        return scaled if keep is None else scaled.masked_fill_(~keep.to(scaled.device), 0.0)
+        if scale is None:
+            return whole if keep is None else whole.masked_fill(~keep.to(whole.device), 0.0)
+        whole = self._times(whole, scale.to(whole.device), scratch)
+        return whole if keep is None else whole.masked_fill_(~keep.to(whole.device), 0.0)
 
-    def _within(self, scratch: Tensor) -> Tensor:
-        return scratch.as_strided(self._exp_avg.shape, self._exp_avg.stride())
+    def _times(self, whole: Tensor, scale: Tensor, scratch: Tensor | None) -> Tensor:
+        if self._lengths is not None:
+            spread = scale.repeat_interleave(self._lengths, output_size=whole.numel())
+            return whole.mul_(spread.to(whole.dtype))
+        shape = self._reals[0].shape
+        place = None if scratch is None else scratch.as_strided(shape, self._stride)
+        return torch.mul(whole, scale[0], out=place)
 
     @property
     def scratch(self) -> tuple[torch.device, torch.dtype, int]:
-        """Which memory ``balanced`` can use: its device, dtype and number of elements."""
-        size = 0 if self.packed else self._exp_avg.numel()
-        return self._exp_avg.device, self._exp_avg.dtype, size
+        """Which memory `scaled` can use: its device, dtype and number of elements."""
+        first = self._reals[0]
+        return first.device, first.dtype, 0 if self.packed else first.numel()
 
-    def add(self, balanced: Tensor | None) -> None:
-        """Adds one loss to the sum of the balanced gradients."""
-        if balanced is not None:
-            self._total = balanced.clone() if self._total is None else self._total.add_(balanced)
+    def add(self, whole: Tensor | None) -> None:
+        """Adds the gradient of one loss, as it was folded, to the sum."""
+        if whole is not None:
+            self._total = whole.clone() if self._total is None else self._total.add_(whole)
 
     def publish(self, keep: Tensor | None) -> None:
-        """Writes the sum of the balanced gradients to ``.grad``, NaN where ``keep`` is false."""
-        total = torch.zeros_like(self._exp_avg) if self._total is None else self._total
+        """Writes the sum to ``.grad``, NaN where ``keep`` is false."""
+        total = self._zeros() if self._total is None else self._total
         if keep is not None:
             total.masked_fill_(~keep.to(total.device), torch.nan)
         self._total = total
@@ -203,140 +201,26 @@ class Bucket:
             parameter.grad = grad
 
     def forget(self) -> None:
-        """Lets go of the sum, which stays in ``.grad`` as long as the user keeps it."""
+        """Lets go of the step under way; the sum stays in ``.grad`` while the user keeps it."""
         self._total, self._grads = None, []
 
-    def fold(self, loss: int, balanced: Tensor | None, keep: Tensor | None) -> None:
-        """``v_i = beta2 v_i + (1 - beta2) b_i^2``, with ``b_i`` the balanced gradient of loss i.
-
-        Args:
-            loss: The position ``i``.
-            balanced: In the bucket's layout; ``None`` is zero.
-            keep: A boolean scalar; where it is false nothing changes.
-        """
-        if self.group["weight_decay"] and not self.group["decoupled_weight_decay"]:
-            balanced = self._decayed(balanced, self.group["weight_decay"])
-        beta2 = self.group["betas"][1]
-        second_moment = self._exp_avg_sqs[loss]
-        if keep is not None:
-            self._fold_if(keep, second_moment, balanced)
-            return
-        second_moment.mul_(beta2)
-        if balanced is not None:
-            second_moment.addcmul_(balanced, balanced, value=1 - beta2)
-
-    def _fold_if(self, keep: Tensor, second_moment: Tensor, balanced: Tensor | None) -> None:
-        rate = self._if(keep, 1 - self.group["betas"][1])
-        if balanced is None:
-            second_moment.addcmul_(second_moment, rate, value=-1)
-        else:
-            square = balanced.masked_fill(~keep.to(rate.device), 0.0).square_()
-            second_moment.lerp_(square, rate)
+    def _move(self, moment: Tensor, denominator: Tensor, value: float) -> None:
+        """``p += value m / d`` for each parameter."""
+        moments, denominators = self._split(moment), self._split(denominator)
+        torch._foreach_addcdiv_(self._reals, moments, denominators, value)
 
     def _if(self, keep: Tensor, value: float) -> Tensor:
         """The number where ``keep`` holds, else 0; a scalar beside the parameters."""
-        return self._exp_avg.new_full((), value) * keep.to(self._exp_avg.device)
-
-    def _decayed(self, gradient: Tensor | None, rate: float | Tensor) -> Tensor:
-        """The gradient to descend along, with the penalty's: ``g + rate * p``."""
-        parameters = self.gather(self._reals)
-        if parameters is None or gradient is None:
-            return torch.zeros_like(self._exp_avg) if parameters is None else parameters * rate
-        if self.group["maximize"]:
-            gradient = -gradient
-        if isinstance(rate, Tensor):
-            return gradient + parameters * rate
-        return gradient.add(parameters, alpha=rate)
-
-    def _penalty(self, losses: int | Tensor) -> float | Tensor:
-        """Coupled weight decay enters once for each loss."""
-        count = losses.to(self.norms) if isinstance(losses, Tensor) else losses
-        return count * self.group["weight_decay"]
-
-    def step(self, losses: int | Tensor, keep: Tensor | None) -> None:
-        """``m = beta1 m + (1 - beta1) sum_i b_i``, then the update of the parameters.
-
-        Args:
-            losses: How many losses the step has: coupled weight decay enters once for each.
-            keep: A boolean scalar; where it is false nothing changes.
-        """
-        group = self.group
-        gradient = self._gradient(keep)
-        if group["weight_decay"] and group["decoupled_weight_decay"]:
-            self._shrink(keep)
-        elif group["weight_decay"]:
-            gradient = self._decayed(gradient, self._penalty(losses))
-        elif group["maximize"]:
-            gradient = -gradient
-        rate = 1 - group["betas"][0]
-        if keep is None:
-            self.step_count += 1
-            self._exp_avg.lerp_(gradient, rate)
-            self._descend()
-        else:
-            self.step_count += keep.to(self.step_count.device)
-            self._exp_avg.lerp_(gradient, self._if(keep, rate))
-            self._descend_if(keep)
-
-    def _gradient(self, keep: Tensor | None) -> Tensor:
-        """What ``.grad`` holds now: the sum that was published, unless the user changed it."""
-        given = [parameter.grad for parameter in self.parameters]
-        kept = len(self._grads) == len(given) and all(map(_same, given, self._grads))
-        gradient = self._total if kept else self.gather(given)
-        if gradient is None:
-            return torch.zeros_like(self._exp_avg)
-        return gradient if keep is None else gradient.masked_fill(~keep.to(gradient.device), 0.0)
-
-    def _shrink(self, keep: Tensor | None) -> None:
-        """Decoupled weight decay, ``p = (1 - lr lambda) p``."""
-        lr, decay = self.group["lr"], self.group["weight_decay"]
-        if keep is None:
-            torch._foreach_mul_(self._reals, 1 - float(lr) * decay)
-            return
-        for real in self._reals:
-            real.addcmul_(real, self._if(keep, decay) * lr, value=-1)
-
-    def _largest_second_moment(self) -> Tensor:
-        """A new tensor: the root is monotonic, so the largest is taken before it."""
-        if self._max_exp_avg_sq is None:
-            return self._exp_avg_sqs.amax(dim=0)
-        torch.maximum(self._max_exp_avg_sq, self._exp_avg_sqs.amax(dim=0), out=self._max_exp_avg_sq)
-        return self._max_exp_avg_sq.clone()
-
-    def _descend(self) -> None:
-        """``p -= lr / (1 - beta1^t) m / (sqrt(max_i v_i) / sqrt(1 - beta2^t) + eps)``."""
-        (beta1, beta2, _), count = self.group["betas"], self.step_count.item()
-        size = float(self.group["lr"]) / (1 - beta1**count)
-        denominator = self._largest_second_moment().sqrt_().div_((1 - beta2**count) ** 0.5)
-        self._move(denominator.add_(self.group["eps"]), -size)
-
-    def _descend_if(self, keep: Tensor) -> None:
-        """The same without reading the counter; where ``keep`` is false nothing moves."""
-        (beta1, beta2, _), count = (
-            self.group["betas"],
-            self.step_count.to(self.norms.dtype).clamp_min(1),
-        )
-        size = keep.to(count) * self.group["lr"] / (1 - beta1**count)
-        denominator = self._largest_second_moment().sqrt_().div_((1 - beta2**count).sqrt())
-        # Divided by a size of zero the denominator is infinite, and the update zero.
-        self._move(denominator.add_(self.group["eps"]).div_(-size), 1.0)
-
-    def _move(self, denominator: Tensor, value: float) -> None:
-        moments, denominators = self._split(self._exp_avg), self._split(denominator)
-        torch._foreach_addcdiv_(self._reals, moments, denominators, value)
+        real = self._reals[0]
+        return real.new_full((), value) * keep.to(real.device)
 
 
-def _copy_state(state: ParameterState, new: ParameterState) -> None:
-    """Puts ``new`` in the place of ``state``, with the values of what ``state`` had."""
-    for key in ("step", "norms", "exp_avg", "exp_avg_sqs", "max_exp_avg_sq"):
-        if key in new:
-            if key in state:
-                new[key].copy_(state[key])
-            state[key] = new[key]
-
-
-def _same(one: Tensor | None, other: Tensor) -> bool:
-    return one is other
+def _move_state(state: ParameterState, views: ParameterState) -> None:
+    """Puts views in the place of a parameter's state, with the values that it had."""
+    for name, view in views.items():
+        if name in state:
+            view.copy_(state[name])
+        state[name] = view
 
 
 def pack(

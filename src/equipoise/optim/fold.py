@@ -1,163 +1,204 @@
-"""One MTAdam step in the making: the gradients of the losses folded in one after the other."""
+"""One step of a multi-term optimizer in the making: losses folded in one after the other."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Generic, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
 
 from equipoise.optim.bucket import Bucket
-from equipoise.optim.norms import Balance, unit_norms
+
+BucketT = TypeVar("BucketT", bound=Bucket)  # type: ignore[type-arg]
+Arrange: TypeAlias = Callable[[set[Tensor]], list[BucketT]]
+"""Makes the buckets of some parameters; their state stays what it is."""
 
 
-class Fold:
-    """Takes the gradients of one loss after the other, lets go of each, and then moves.
+@dataclass(frozen=True)
+class Decisions:
+    """Who decides whether a step happens.
 
-    Args:
-        buckets: Those of the parameters that the step reaches.
-        parameters: The parameters to which the gradients belong, in their order.
-        units: Over which parameters one norm is taken, see :func:`unit_norms`.
+    Attributes:
         keep: Where decisions stay on the device: a boolean scalar, whether all losses are finite.
             ``None`` where the host decides.
         unscale: One over the scale that the losses were multiplied with by a ``GradScaler``, which
             decides later whether the step happens: until then no state may move.
     """
 
+    keep: Tensor | None = None
+    unscale: Tensor | None = None
+
+
+class Fold(ABC, Generic[BucketT]):
+    """Takes the gradients of one loss after the other, lets go of each, and then moves.
+
+    Args:
+        arrange: Makes buckets.
+        reached: The parameters that the step reaches.
+        parameters: The parameters to which the gradients belong, in their order.
+        decisions: Who decides whether the step happens.
+    """
+
     def __init__(
         self,
-        buckets: Sequence[Bucket],
+        arrange: Arrange[BucketT],
+        reached: set[Tensor],
         parameters: Sequence[Tensor],
-        *,
-        units: Tensor | None = None,
-        keep: Tensor | None = None,
-        unscale: Tensor | None = None,
+        decisions: Decisions,
     ) -> None:
         places = {parameter: place for place, parameter in enumerate(parameters)}
-        self.buckets = list(buckets)
-        self.losses: int | Tensor = 0
-        self._places = [[places[p] for p in bucket.parameters] for bucket in buckets]
-        self._balance = _balance(self.buckets)
-        self._units = units
-        self._keep = keep
-        self._unscale = unscale
+        self.buckets = arrange(reached)
+        self.taken: list[tuple[int, Tensor | None]] = []
+        self._arrange = arrange
+        self._expected = 0
+        self._places = [[places[p] for p in bucket.parameters] for bucket in self.buckets]
+        self._keep, self._unscale = decisions.keep, decisions.unscale
         self._held: list[tuple[int, list[Tensor | None]]] = []
         self._scratch = _scratch(self.buckets)
         for bucket in self.buckets:
             bucket.forget()
 
+    @abstractmethod
     def rest(self, loss: int) -> None:
         """Leaves the state of a loss that the step does not have as it is."""
-        self._balance.rest(loss)
 
-    def take(self, loss: int, rank: float, gradients: Sequence[Tensor | None]) -> bool | Tensor:
-        """Balances the gradients of one loss and folds them in.
+    @abstractmethod
+    def _scales(self, loss: int, norms: Tensor, keep: Tensor | None) -> Tensor | None:
+        """What the gradients of one loss are multiplied with, ``[n]``; ``None`` is one for all.
 
         Args:
             loss: Its position; positions ascend.
-            rank: How large its gradient is to be, relative to the anchor's.
+            norms: ``[n]``, those of the gradients, in the order of the buckets.
+            keep: A boolean scalar; where it is false the loss rests.
+        """
+
+    @abstractmethod
+    def _step(self, bucket: BucketT) -> None:
+        """Updates the parameters of one bucket."""
+
+    def _measured(self, parts: Sequence[Sequence[Tensor | None]]) -> Tensor:
+        each = [bucket.measure(part) for bucket, part in zip(self.buckets, parts, strict=True)]
+        norms = torch.cat([norms.to(each[0].device, _widest(each)) for norms in each])
+        return norms if self._unscale is None else norms * self._unscale.to(norms)
+
+    def take(self, loss: int, gradients: Sequence[Tensor | None]) -> bool | Tensor:
+        """Folds the gradients of one loss in.
+
+        Args:
+            loss: Its position; positions ascend.
             gradients: One for each parameter; ``None`` where the loss does not reach it.
 
         Returns:
             Whether they were finite; if not, the loss rests. A boolean scalar where decisions stay
             on the device, true as well where the whole step is left out.
         """
+        for absent in range(self._expected, loss):
+            self.rest(absent)
+        self._expected = loss + 1
         parts = [[gradients[place] for place in places] for places in self._places]
-        each = [bucket.measure(part) for bucket, part in zip(self.buckets, parts, strict=True)]
-        measured = torch.cat([norms.to(self._balance.norms) for norms in each])
+        norms = self._measured(parts)
+        finite = torch.isfinite(norms).all()
         if self._unscale is not None:
-            measured = measured * self._unscale.to(measured)
-        measured = unit_norms(measured, self._units)
-        finite = torch.isfinite(measured).all()
-        if self._unscale is not None:
-            self._hold(loss, self._scales(loss, measured, rank, finite), parts)
+            self._hold(loss, norms, finite, parts)
             return True
         if self._keep is None and not bool(finite):
             self.rest(loss)
             return False
         keep = None if self._keep is None else finite & self._keep.to(finite.device)
-        scales = torch.split(self._balance.scale(loss, measured, rank, keep), self._counts)
+        scales = self._each(self._scales(loss, norms, keep))
         for bucket, part, scale in zip(self.buckets, parts, scales, strict=True):
-            balanced = bucket.balanced(part, scale, keep, self._scratch[bucket.scratch[:2]])
-            bucket.fold(loss, balanced, keep)
-            bucket.add(balanced)
-        self.losses = self.losses + (1 if keep is None else keep)
+            whole = bucket.scaled(part, scale, keep, self._scratch[bucket.scratch[:2]])
+            bucket.fold(loss, whole, keep)
+            bucket.add(whole)
+        self.taken.append((loss, keep))
         return True if self._keep is None else finite | ~self._keep.to(finite.device)
+
+    def _each(self, scales: Tensor | None) -> Sequence[Tensor | None]:
+        if scales is None:
+            return [None] * len(self.buckets)
+        return torch.split(scales, self._counts)
+
+    @property
+    def _counts(self) -> list[int]:
+        return [len(places) for places in self._places]
 
     @property
     def awaits_scaler(self) -> bool:
         """Whether a ``GradScaler`` has yet to decide if the step happens."""
         return self._unscale is not None
 
+    @cached_property
+    def losses(self) -> int | Tensor:
+        """How many losses were folded in; a scalar where decisions stay on the device."""
+        count: int | Tensor = 0
+        for _, keep in self.taken:
+            count = count + (1 if keep is None else keep)
+        return count
+
     @property
     def happens(self) -> bool | Tensor:
         """Whether any loss was folded in; a boolean scalar where decisions stay on the device."""
         return self.losses > 0
 
-    @property
-    def _counts(self) -> list[int]:
-        return [len(places) for places in self._places]
-
-    def _scales(self, loss: int, measured: Tensor, rank: float, finite: Tensor) -> Sequence[Tensor]:
-        scale = self._balance.scale(loss, measured, rank, None)
-        # A norm can overflow where no gradient did; the scaler must see that too.
-        return torch.split(torch.where(finite, scale, torch.nan), self._counts)
-
-    def _hold(
-        self, loss: int, scales: Sequence[Tensor], parts: Sequence[Sequence[Tensor | None]]
-    ) -> None:
-        held: list[Tensor | None] = []
-        for bucket, part, scale in zip(self.buckets, parts, scales, strict=True):
-            balanced = bucket.balanced(part, scale, None)
-            bucket.add(balanced)
-            held.append(balanced)
-        self._held.append((loss, held))
-        self.losses = self.losses + 1
-
-    @property
+    @cached_property
     def _happens_there(self) -> Tensor | None:
         """The same for a bucket: ``None`` where the host has decided."""
-        return self.happens if isinstance(self.happens, Tensor) else None
+        happens = self.happens
+        return happens if isinstance(happens, Tensor) else None
+
+    def _hold(
+        self, loss: int, norms: Tensor, finite: Tensor, parts: Sequence[Sequence[Tensor | None]]
+    ) -> None:
+        scales = self._scales(loss, norms, None)
+        # A norm can overflow where no gradient did; the scaler must see that too.
+        seen = torch.where(finite, torch.ones_like(norms) if scales is None else scales, torch.nan)
+        held: list[Tensor | None] = []
+        for bucket, part, scale in zip(self.buckets, parts, self._each(seen), strict=True):
+            whole = bucket.scaled(part, scale, None)
+            bucket.add(whole)
+            held.append(whole)
+        self._held.append((loss, held))
+        self.taken.append((loss, None))
 
     def publish(self) -> None:
-        """Writes the sum of the balanced gradients to ``.grad``, NaN if no step will happen."""
+        """Writes the sum of what was folded in to ``.grad``, NaN if no step will happen."""
         for bucket in self.buckets:
             bucket.publish(self._happens_there)
 
     def settle(self) -> None:
-        """Makes the norms, and what was held for a scaler, part of the state."""
+        """Makes what was held for a scaler part of the state."""
         for loss, held in self._held:
-            for bucket, scaled in zip(self.buckets, held, strict=True):
-                bucket.fold(loss, self._unscaled(scaled), None)
+            for bucket, whole in zip(self.buckets, held, strict=True):
+                bucket.fold(loss, self._unscaled(whole), None)
         self._held.clear()
-        norms = torch.split(self._balance.norms, self._counts, dim=1)
-        for bucket, mean in zip(self.buckets, norms, strict=True):
-            bucket.norms.copy_(mean)
 
-    def _unscaled(self, scaled: Tensor | None) -> Tensor | None:
-        if scaled is None or self._unscale is None:
-            return scaled
-        return scaled * self._unscale.to(scaled.device)
+    def move(self, given: set[Tensor]) -> None:
+        """Updates the parameters that still have a gradient; others rest.
 
-    def move(self, buckets: Sequence[Bucket]) -> None:
-        """Updates the first moment and the parameters of the given buckets."""
-        for bucket in buckets:
-            bucket.step(self.losses, self._happens_there)
+        Args:
+            given: Those that have.
+        """
+        folded = {parameter for bucket in self.buckets for parameter in bucket.parameters}
+        for bucket in self.buckets if folded <= given else self._arrange(folded & given):
+            self._step(bucket)
         for bucket in self.buckets:
             bucket.forget()
 
-
-def _balance(buckets: Sequence[Bucket]) -> Balance:
-    like = max((bucket.norms for bucket in buckets), key=Tensor.element_size)
-    norms = torch.cat([bucket.norms.to(like) for bucket in buckets], dim=1)
-    rates = {bucket.group["betas"][2] for bucket in buckets}
-    if len(rates) == 1:
-        return Balance(norms, rates.pop())
-    each = [like.new_full(bucket.norms[0].shape, bucket.group["betas"][2]) for bucket in buckets]
-    return Balance(norms, torch.cat(each))
+    def _unscaled(self, whole: Tensor | None) -> Tensor | None:
+        if whole is None or self._unscale is None:
+            return whole
+        return whole * self._unscale.to(whole.device)
 
 
-def _scratch(buckets: Sequence[Bucket]) -> dict[tuple[torch.device, torch.dtype], Tensor]:
+def _widest(norms: Sequence[Tensor]) -> torch.dtype:
+    return max((norm.dtype for norm in norms), key=lambda dtype: dtype.itemsize)
+
+
+def _scratch(buckets: Sequence[BucketT]) -> dict[tuple[torch.device, torch.dtype], Tensor]:
     """For each device and dtype, room for the largest parameter that is not packed."""
     sizes: dict[tuple[torch.device, torch.dtype], int] = {}
     for device, dtype, size in (bucket.scratch for bucket in buckets):

@@ -23,12 +23,23 @@ class Group(TypedDict):
     """The hyperparameters of a parameter group, as ``param_groups`` holds them."""
 
     lr: float | Tensor
-    betas: tuple[float, float, float]
     eps: float
     weight_decay: float
+
+
+class MTAdamGroup(Group):
+    """Those of MTAdam."""
+
+    betas: tuple[float, float, float]
     amsgrad: bool
     decoupled_weight_decay: bool
     maximize: bool
+
+
+class AutoBalanceGroup(Group):
+    """Those of AutoBalance."""
+
+    betas: tuple[float, float]
 
 
 def check_choice(argument: str, given: str, choices: Sequence[str]) -> None:
@@ -38,8 +49,13 @@ def check_choice(argument: str, given: str, choices: Sequence[str]) -> None:
         raise ValueError(msg)
 
 
-def check_group(group: Mapping[str, Any], granularity: Granularity) -> None:
-    """Raises a ``ValueError`` that names the first hyperparameter out of range."""
+def check_group(group: Mapping[str, Any], betas: tuple[float, ...]) -> None:
+    """Raises a ``ValueError`` that names the first hyperparameter out of range.
+
+    Args:
+        group: A parameter group.
+        betas: The default ones.
+    """
     for name in ("lr", "eps", "weight_decay"):
         value = group[name]
         # A learning rate on another device is not read: that would wait for the device.
@@ -47,10 +63,15 @@ def check_group(group: Mapping[str, Any], granularity: Granularity) -> None:
         if readable and not 0 <= float(value) < float("inf"):
             msg = f"`{name}` is {value}; it must be a finite number, zero or above."
             raise ValueError(msg)
-    betas = group["betas"]
-    if len(betas) != 3 or not all(0 <= beta < 1 for beta in betas):
-        msg = f"`betas` is {betas!r}; give three numbers in [0, 1), such as (0.9, 0.999, 0.9)."
+    given = group["betas"]
+    if len(given) != len(betas) or not all(0 <= beta < 1 for beta in given):
+        count = {2: "two", 3: "three"}[len(betas)]
+        msg = f"`betas` is {given!r}; give {count} numbers in [0, 1), such as {betas!r}."
         raise ValueError(msg)
+
+
+def check_named(group: Mapping[str, Any], granularity: Granularity) -> None:
+    """Raises a ``ValueError`` if layers are to be told apart, but parameters have no names."""
     if granularity == "layer" and "param_names" not in group:
         msg = (
             "`granularity='layer'` tells layers by the names of their parameters; "

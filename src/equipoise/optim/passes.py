@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeAlias
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.amp import GradScaler
 
 from equipoise.losses import Terms
+from equipoise.sharing import parameters as leaves_of
 
 Gradients: TypeAlias = "list[Tensor | None]"
 """One gradient for each parameter; ``None`` where a loss does not reach it."""
@@ -66,7 +67,32 @@ def inverse_scale(scaler: GradScaler, like: Tensor) -> Tensor:
     return scaled(scaler, torch.ones((), device=like.device)).reciprocal()
 
 
-def with_gradient(parameters: list[Tensor], gradients: Gradients) -> set[Tensor]:
-    """The parameters that have one."""
-    pairs = zip(parameters, gradients, strict=True)
-    return {parameter for parameter, gradient in pairs if gradient is not None}
+def reached_by(
+    parameters: Sequence[Tensor],
+    known: Iterable[Sequence[Tensor | bool | None]],
+    pending: Iterable[Tensor | None],
+) -> set[Tensor]:
+    """The parameters that some loss of the step reaches, known from the first gradients on.
+
+    Args:
+        parameters: Those of the optimizer.
+        known: For losses whose reach is known, one entry a parameter: its gradient or ``True``
+            where the loss reaches it, else ``None`` or ``False``.
+        pending: The losses whose gradients are yet to be computed. Their graph is read only if a
+            parameter is not reached by what is known.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    reached: set[Tensor] = set()
+    for of_loss in known:
+        pairs = zip(parameters, of_loss, strict=True)
+        reached.update(p for p, there in pairs if there is not None and there is not False)
+    live = [loss for loss in pending if loss is not None]
+    if live and len(reached) < len(parameters):
+        reached.update(leaves_of(live).everything)
+    active = reached.intersection(parameters)
+    if not active:
+        msg = "No loss reaches a parameter of this optimizer; pass those of the trained model."
+        raise ValueError(msg)
+    return active
