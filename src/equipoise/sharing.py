@@ -9,6 +9,7 @@ walk without masks collects.
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -296,7 +297,9 @@ def parameters(losses: Sequence[Tensor]) -> Parameters:
     return Parameters(tuple(watched), tuple(own), inputs)
 
 
-def representation(losses: Sequence[Tensor]) -> tuple[GradientEdge, ...]:
+def representation(
+    losses: Sequence[Tensor], names: Sequence[str] | None = None
+) -> tuple[GradientEdge, ...]:
     """The shared representation: the edges of the graph at which the paths of the losses part.
 
     Every loss reaches each of them, none lies above another, and what lies below is reached through
@@ -304,6 +307,7 @@ def representation(losses: Sequence[Tensor]) -> tuple[GradientEdge, ...]:
 
     Args:
         losses: The live scalar losses of one step.
+        names: What they are called in error messages; default their positions.
 
     Returns:
         Gradient edges, which ``torch.autograd.grad`` takes as inputs.
@@ -315,7 +319,7 @@ def representation(losses: Sequence[Tensor]) -> tuple[GradientEdge, ...]:
     frontier = parting.antichain()
     if not frontier:
         msg = "The losses never all meet in the graph, so there is no shared representation."
-        raise SharingError(msg + _who_meets_whom(parting, len(losses)))
+        raise SharingError(msg + _who_meets_whom(parting, _named(losses, names)))
     newest_first = sorted(frontier, key=lambda node: -node._sequence_nr())
     return tuple(
         torch.autograd.graph.GradientEdge(node, output)
@@ -324,7 +328,7 @@ def representation(losses: Sequence[Tensor]) -> tuple[GradientEdge, ...]:
     )
 
 
-def last_shared(losses: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def last_shared(losses: Sequence[Tensor], names: Sequence[str] | None = None) -> tuple[Tensor, ...]:
     """The last shared layer: the parameters of the newest operation that all losses share.
 
     An operation's parameters are those that reach it untouched by data: directly, or through
@@ -333,6 +337,7 @@ def last_shared(losses: Sequence[Tensor]) -> tuple[Tensor, ...]:
 
     Args:
         losses: The live scalar losses of one step.
+        names: What they are called in error messages; default their positions.
 
     Returns:
         The parameters of that layer.
@@ -342,20 +347,23 @@ def last_shared(losses: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """
     parting = _Parting(losses)
     fallback: tuple[Tensor, ...] = ()
-    for layer in _layers(parting.meeting):
-        if any(parameter.ndim >= 2 for parameter in layer):
+    for layer in map(_without_inputs, _layers(parting.meeting)):
+        # An input that requires gradients is a leaf too, but no layer if there are any.
+        if _has_weight(layer) and isinstance(layer[0], nn.Parameter):
             return layer
-        fallback = fallback or layer
+        if not fallback or (_has_weight(layer) and not _has_weight(fallback)):
+            fallback = layer
     if not fallback:
         msg = "The losses share no parameter, so there is no last shared layer."
-        raise SharingError(msg + _who_meets_whom(parting, len(losses)))
+        raise SharingError(msg + _who_meets_whom(parting, _named(losses, names)))
     return fallback
 
 
 def _layers(frontier: Sequence[Node]) -> Iterable[tuple[Tensor, ...]]:
     """The layers at and below the frontier, newest first."""
     seen = set(frontier)
-    heap = [(-node._sequence_nr(), id(node), node) for node in frontier]
+    order = itertools.count()
+    heap = [(-node._sequence_nr(), next(order), node) for node in frontier]
     heapq.heapify(heap)
     while heap:
         number, _, node = heapq.heappop(heap)
@@ -371,9 +379,18 @@ def _layers(frontier: Sequence[Node]) -> Iterable[tuple[Tensor, ...]]:
             layer.update(dict.fromkeys(own))
             if not own and child not in seen:
                 seen.add(child)
-                heapq.heappush(heap, (-child._sequence_nr(), id(child), child))
+                heapq.heappush(heap, (-child._sequence_nr(), next(order), child))
         if layer:
             yield tuple(layer)
+
+
+def _has_weight(layer: tuple[Tensor, ...]) -> bool:
+    return any(leaf.ndim >= 2 for leaf in layer)
+
+
+def _without_inputs(layer: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The parameters among leaves, if there are any."""
+    return tuple(leaf for leaf in layer if isinstance(leaf, nn.Parameter)) or layer
 
 
 def _parametric(node: Node, depth: int = 6) -> tuple[Tensor, ...]:
@@ -389,24 +406,22 @@ def _parametric(node: Node, depth: int = 6) -> tuple[Tensor, ...]:
     return tuple(found)
 
 
-def _who_meets_whom(parting: _Parting, count: int) -> str:
-    pairs = {
-        (i, j)
-        for mask in [
-            *parting.leaves.values(),
-            *(m for e in parting.edges.values() for m in e.values()),
-        ]
-        for i in range(count)
-        for j in range(i)
-        if mask >> i & 1 and mask >> j & 1
-    }
-    if not pairs:
-        return " No two of them share anything; check that they come from one model."
-    lonely = [i for i in range(count) if not any(i in pair for pair in pairs)]
+def _named(losses: Sequence[Tensor], names: Sequence[str] | None) -> list[str]:
+    return [str(i) for i in range(len(losses))] if names is None else list(names)
+
+
+def _who_meets_whom(parting: _Parting, names: Sequence[str]) -> str:
+    masks = {mask for outputs in parting.edges.values() for mask in outputs.values()}
+    masks.update(parting.leaves.values())
+    met = [mask for mask in masks if mask & (mask - 1)]
+    if not met:
+        every = ", ".join(map(repr, names))
+        return f" No two of {every} share anything; check that they come from one model."
+    lonely = [name for i, name in enumerate(names) if not any(mask >> i & 1 for mask in met)]
     if not lonely:
         return " Some share parameters pairwise only: use wrt='shared'."
-    which = ", ".join(map(str, lonely))
-    return f" The losses at positions {which} share nothing with the others; leave them out."
+    which = ", ".join(map(repr, lonely))
+    return f" Nothing is shared with the others by {which}; leave it out of the losses."
 
 
 def leaves_below(targets: Iterable[Tensor | GradientEdge]) -> list[Tensor]:
