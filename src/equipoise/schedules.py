@@ -3,6 +3,10 @@
 A schedule is anything that takes the number of learned steps and returns a priority. It stands in
 ``priorities`` where a number would, so it goes with every method, and since it knows nothing but
 the step it is resumed with the balancer's own count of steps.
+
+A loss whose priority is zero is left out of the step: logarithms and ratios in a method never see
+it. In `DistributedDataParallel`, parameters that such a loss has for itself are then unused, which
+takes ``find_unused_parameters=True``; a small number in place of zero does not.
 """
 
 from __future__ import annotations

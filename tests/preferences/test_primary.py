@@ -261,6 +261,17 @@ def test_a_training_with_it_lowers_the_primary_loss_where_the_plain_sum_raises_i
     assert trained(Primary(eq.Equal(names), "main")) <= 2.0 + 1e-3
 
 
+@pytest.mark.parametrize(("make", "passes"), [(eq.Equal, 1), (eq.UPGrad, 3), (eq.GradDrop, 3)])
+def test_a_step_costs_one_backward_pass_more_than_the_method(make, passes) -> None:
+    model = MultiHead(3)
+    hidden = model.trunk(batch())
+    losses = dict(zip(LOSSES, (head(hidden).square().mean() for head in model.heads), strict=True))
+    counted = []
+    hidden.register_hook(lambda gradient: counted.append(1))
+    Primary(make(LOSSES), "a").backward(losses)
+    assert len(counted) == passes + 1
+
+
 def test_unknown_names_and_other_things_than_balancers_are_refused() -> None:
     with pytest.raises(ValueError, match="`primary` is 'z'; the losses are 'a', 'b', 'c'"):
         Primary(eq.Equal(LOSSES), "z")

@@ -134,6 +134,17 @@ def test_scaled_passes_give_the_same_weights_and_scaled_gradients(make, through)
     torch.testing.assert_close(flat_grad(parameters), 8 * gradient)
 
 
+@pytest.mark.parametrize(("make", "passes"), [(eq.Equal, 1), (eq.UPGrad, 4)])
+def test_a_step_costs_one_backward_pass_a_loss_more_than_the_method_s_weights(make, passes) -> None:
+    model = MultiHead(3)
+    hidden = model.trunk(batch())
+    losses = dict(zip(LOSSES, (head(hidden).square().mean() for head in model.heads), strict=True))
+    counted = []
+    hidden.register_hook(lambda gradient: counted.append(1))
+    Shares(make(LOSSES), STATED).backward(losses)
+    assert len(counted) == passes + 3
+
+
 def test_the_balanced_loss_has_the_gradient_that_backward_gives() -> None:
     model, x = MultiHead(3), batch()
     one, other = (Shares(eq.UPGrad(LOSSES), STATED) for _ in range(2))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -182,9 +182,12 @@ class Preference(Balancer):
         weights = applied.detach()
         if len(terms.present) < len(self.names):
             weights = weights[list(terms.present)]
-        record = replace(self._note(terms, weights), norms=measured.norms, cosines=measured.cosines)
-        if self.learning:
-            there = spread(torch.ones_like(weights), terms.present, len(self.names), 0.0)
-            self.resting = torch.where(there > 0, applied.detach().to(self.resting), self.resting)
-        self.last = record
-        return record
+        # What one process alone lacks, its balancer below may not know the weight of.
+        alike = terms.everywhere or self.processes.count == 1
+        with nullcontext() if alike else super().frozen():
+            record = self._note(terms, weights)
+            if self.learning:
+                there = spread(torch.ones_like(weights), terms.present, len(self.names), 0.0) > 0
+                self.resting = torch.where(there, applied.to(self.resting), self.resting)
+        self.last = replace(record, norms=measured.norms, cosines=measured.cosines)
+        return self.last
