@@ -99,7 +99,7 @@ def test_list_shows_methods_and_problems():
     result = CliRunner().invoke(app, ["list"])
     assert result.exit_code == 0
     for name in ("mtadam", "gradnorm", "softadapt", "right", "digits", "toy_regression"):
-        assert f"  {name} " in result.output
+        assert f"\n{name} " in result.output
 
 
 @pytest.mark.parametrize(

@@ -69,5 +69,5 @@ def test_parameters_that_no_loss_reaches_are_refused() -> None:
 
 def test_losses_without_shared_parameters_are_refused() -> None:
     losses = [nn.Linear(2, 1)(torch.rand(1, 2)).sum() for _ in range(2)]
-    with pytest.raises(SharingError, match="share no parameter"):
+    with pytest.raises(SharingError, match="losses '0', '1' share no parameter"):
         watch(losses, "shared")

@@ -95,7 +95,8 @@ class Measurement:
             apart = len(terms.here) < 2 or self.processes.count > 1
             if isinstance(wrt, str) and apart and len(terms.names) > 1:
                 return None
-        watched = watch(terms.tensors, self.sharding.in_graph(wrt))
+        names = [terms.present_names[place] for place in terms.here]
+        watched = watch(terms.tensors, self.sharding.in_graph(wrt), names)
         if terms.complete and all(isinstance(t, Tensor) and t.is_leaf for t in watched.targets):
             self._known = (wrt, watched)
         return watched if terms.complete else replace(watched, leaves=None)
@@ -220,5 +221,5 @@ def measure(
     names = list(losses) if isinstance(losses, Mapping) else len(losses)
     terms = read_losses(losses, loss_names(names))
     measurement = Measurement(measuring or Measuring(), Processes(alone=True))
-    watched = watch(terms.tensors, wrt)
+    watched = watch(terms.tensors, wrt, terms.names)
     return measurement.run(terms, watched, retain_graph=True, applies=False).gradients

@@ -61,13 +61,14 @@ def like(target: Target, flat: Tensor) -> Tensor:
     return flat.view(tuple(of.shape)).to(of.dtype)
 
 
-def watch(losses: Sequence[Tensor], wrt: Wrt) -> Watched:
+def watch(losses: Sequence[Tensor], wrt: Wrt, names: Sequence[str] | None = None) -> Watched:
     """Finds what ``wrt`` means in the graph of these losses.
 
     Args:
         losses: The live scalars of one step.
         wrt: ``"shared"``, ``"last_shared"``, ``"representation"``, a module, a parameter, an
             iterable of parameters, or a tensor of the graph.
+        names: What the losses are called in error messages; default their positions.
 
     Returns:
         The targets.
@@ -77,7 +78,7 @@ def watch(losses: Sequence[Tensor], wrt: Wrt) -> Watched:
         TypeError: If ``wrt`` is none of these.
     """
     if isinstance(wrt, str):
-        return _watch_named(losses, wrt)
+        return _watch_named(losses, wrt, names)
     if isinstance(wrt, nn.Module):
         wrt = [parameter for parameter in wrt.parameters() if parameter.requires_grad]
     if not isinstance(wrt, Tensor | Iterable):
@@ -90,22 +91,23 @@ def watch(losses: Sequence[Tensor], wrt: Wrt) -> Watched:
     return Watched(targets)
 
 
-def _watch_named(losses: Sequence[Tensor], wrt: str) -> Watched:
+def _watch_named(losses: Sequence[Tensor], wrt: str, names: Sequence[str] | None) -> Watched:
     if wrt in ("shared", "last_shared", "representation"):
         sharing.refuse_parting_in_compiled(losses, "wrt=<the part of the model that is shared>")
     if wrt == "shared":
         leaves = sharing.parameters(losses)
         if not leaves.shared:
+            called = ", ".join(map(repr, names or map(str, range(len(losses)))))
             msg = (
-                "The losses share no parameter, so there is nothing to balance between them. Check "
-                "that they come from one model, or name what to watch with `wrt`."
+                f"The losses {called} share no parameter, so there is nothing to balance between "
+                "them. Check that they come from one model, or name what to watch with `wrt`."
             )
             raise SharingError(msg)
         return Watched(leaves.shared, leaves)
     if wrt == "last_shared":
-        return Watched(sharing.last_shared(losses))
+        return Watched(sharing.last_shared(losses, names))
     if wrt == "representation":
-        return Watched(sharing.representation(losses))
+        return Watched(sharing.representation(losses, names))
     msg = (
         f"`wrt` is {wrt!r}; write 'shared', 'last_shared', 'representation', a module, "
         "parameters, or a tensor of the graph."
