@@ -267,7 +267,7 @@ def test_a_step_costs_one_backward_pass_more_than_the_method(make, passes) -> No
     hidden = model.trunk(batch())
     losses = dict(zip(LOSSES, (head(hidden).square().mean() for head in model.heads), strict=True))
     counted = []
-    hidden.register_hook(lambda gradient: counted.append(1))
+    hidden.register_hook(lambda _: counted.append(1))
     Primary(make(LOSSES), "a").backward(losses)
     assert len(counted) == passes + 1
 

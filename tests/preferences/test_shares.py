@@ -140,7 +140,7 @@ def test_a_step_costs_one_backward_pass_a_loss_more_than_the_method_s_weights(ma
     hidden = model.trunk(batch())
     losses = dict(zip(LOSSES, (head(hidden).square().mean() for head in model.heads), strict=True))
     counted = []
-    hidden.register_hook(lambda gradient: counted.append(1))
+    hidden.register_hook(lambda _: counted.append(1))
     Shares(make(LOSSES), STATED).backward(losses)
     assert len(counted) == passes + 3
 
