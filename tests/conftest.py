@@ -27,6 +27,7 @@ settings.load_profile(os.environ.get("EQUIPOISE_HYPOTHESIS", "quick"))
 def pytest_configure() -> None:
     # Sums over several threads round differently from run to run of a scheduler.
     torch.set_num_threads(1)
+    os.environ["DDE_BACKEND"] = "pytorch"  # DeepXDE reads it on import
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+import equipoise as eq
+from tests.integrations.loops import balancer_of, difference
+from tests.methods import NAMES, of_kind
+
+pytest.importorskip("deepxde")
+
+import deepxde as dde
+
+from equipoise.integrations.deepxde import Balance
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+def problem(optimizer="adam", **options):
+    """u'' = -pi^2 sin(pi x) on [-1, 1] with two boundary conditions: three losses."""
+    dde.config.set_random_seed(0)
+    line = dde.geometry.Interval(-1, 1)
+
+    def residual(x, u):
+        return dde.grad.hessian(u, x) + torch.pi**2 * torch.sin(torch.pi * x)
+
+    zero = lambda x: 0 * x  # noqa: E731
+    left = dde.icbc.DirichletBC(line, zero, lambda x, on: on and x[0] < 0)
+    right = dde.icbc.DirichletBC(line, zero, lambda x, on: on and x[0] > 0)
+    data = dde.data.PDE(line, residual, [left, right], num_domain=8, num_boundary=2)
+    model = dde.Model(data, dde.nn.FNN([1, 10, 10, 1], "tanh", "Glorot normal"))
+    model.compile(optimizer, verbose=0, **({"lr": 1e-3} if optimizer == "adam" else {}), **options)
+    return model
+
+
+def train(model, *callbacks, iterations=3):
+    model.train(iterations=iterations, callbacks=list(callbacks), display_every=1000, verbose=0)
+    return model.net
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_method_trains_as_in_a_loop_of_ones_own(name) -> None:
+    found = train(problem(), Balance(balancer_of(name)))
+    model, balancer = problem(), balancer_of(name)
+    model.train_state.set_data_train(*model.data.train_next_batch())
+    for _ in range(3):
+        state = model.train_state
+        losses = model.outputs_losses_train(state.X_train, state.y_train, state.train_aux_vars)[1]
+        model.opt.zero_grad()
+        balancer.backward(losses)
+        model.opt.step()
+    assert difference(model.net, found) == 0
+
+
+def test_equal_weights_train_as_deepxde_does() -> None:
+    assert difference(train(problem()), train(problem(), Balance(eq.Equal(3)))) < 1e-7
+
+
+@pytest.mark.parametrize("name", ["gradnorm", "softadapt", "mgda"])
+def test_weights_stand_still_inside_a_step_of_lbfgs_and_are_carried_over_from_adam(
+    name, monkeypatch
+) -> None:
+    monkeypatch.setitem(dde.optimizers.LBFGS_options, "maxiter", 12)
+    monkeypatch.setitem(dde.optimizers.LBFGS_options, "iter_per_step", 6)
+    seen = []
+
+    class Watching(Balance):
+        def _step(self, *batch) -> None:
+            before = self.balancer.get_extra_state()["calls"]
+            super()._step(*batch)
+            seen.append(self.balancer.get_extra_state()["calls"] - before)
+
+    model, balance = problem(), Watching(balancer_of(name))
+    train(model, balance)
+    model.compile("L-BFGS", verbose=0)
+    before = sum(p.detach().abs().sum() for p in model.net.parameters())
+    train(model, balance, iterations=None)
+    assert seen == [1, 1, 1, 1, 1]
+    assert sum(p.detach().abs().sum() for p in model.net.parameters()) != before
+
+
+def test_lbfgs_lowers_the_balanced_loss(monkeypatch) -> None:
+    monkeypatch.setitem(dde.optimizers.LBFGS_options, "maxiter", 30)
+    monkeypatch.setitem(dde.optimizers.LBFGS_options, "iter_per_step", 30)
+    model, balancer = problem("L-BFGS"), eq.Fixed(3, weights=[1.0, 10.0, 10.0])
+    train(model, Balance(balancer), iterations=None)
+    history = [losses @ [1.0, 10.0, 10.0] for losses in model.losshistory.loss_train]
+    assert history[-1] < 0.05 * history[0]
+
+
+@pytest.mark.parametrize("name", of_kind(weighting=False))
+def test_lbfgs_refuses_a_method_without_a_loss(name) -> None:
+    with pytest.raises(TypeError, match="is no weighting of the losses"):
+        train(problem("L-BFGS"), Balance(balancer_of(name)))
+
+
+def test_after_training_the_model_is_deepxdes_again() -> None:
+    model = problem()
+    before = model.train_step
+    train(model, Balance(eq.GradNorm(3)))
+    assert model.train_step is before
