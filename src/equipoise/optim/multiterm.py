@@ -23,6 +23,7 @@ from equipoise.optim.hyperparameters import Nonfinite, check_choice
 from equipoise.optim.layout import Layout
 from equipoise.optim.passes import Gradients, inverse_scale, passes, reached_by, scaled
 from equipoise.permitting import permitted
+from equipoise.sharing import is_compiled
 
 Parameters: TypeAlias = "Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]"
 
@@ -90,6 +91,7 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
     def _begin(self) -> None:
         """Forgets the step under way and where the state lies; the state itself stays."""
         self._layout = Layout(self._bucket(), self.state, packed=self._packed)
+        self._compiled: dict[tuple[int, ...], bool] = {}
         self._accumulating = False
         self._clear()
 
@@ -168,6 +170,7 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
             self._skip(parameters)
             return
         last = terms.present[terms.here[-1]]
+        retain_graph = retain_graph or self._gives_buffers_away(terms)
 
         def compute(i: int, loss: Tensor | None) -> Gradients:
             if loss is None:
@@ -189,6 +192,16 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
             check_alike(terms.names, self._processes)
             self._fix_names(terms.names)
         return self._processes.agree(terms)
+
+    def _gives_buffers_away(self, terms: Terms) -> bool:
+        """Whether a pass that does not keep the graph would end all later ones that do.
+
+        A compiled function whose first pass does not keep the graph gives its buffers away for
+        good, and a loss that starts later needs them twice.
+        """
+        if len(terms.names) > 1 and terms.present not in self._compiled:
+            self._compiled[terms.present] = is_compiled(terms.tensors)
+        return self._compiled.get(terms.present, False)
 
     @contextmanager
     def accumulate(self) -> Iterator[None]:
