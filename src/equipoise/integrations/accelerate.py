@@ -43,20 +43,14 @@ class AccumulatedBackward:
         balancer: The balancer.
         accelerator: The ``accelerate.Accelerator`` of the loop.
 
-    Example:
-        >>> from accelerate import Accelerator
-        >>> import torch
-        >>> from equipoise import GradNorm
-        >>> accelerator = Accelerator(cpu=True, gradient_accumulation_steps=2)
-        >>> model = torch.nn.Linear(3, 2)
-        >>> model, optimizer = accelerator.prepare(model, torch.optim.SGD(model.parameters(), 0.1))
-        >>> backward = AccumulatedBackward(GradNorm(["near", "far"]), accelerator)
-        >>> for batch in torch.ones(4, 5, 3):
-        ...     with accelerator.accumulate(model):
-        ...         near, far = model(batch).square().mean(dim=0)
-        ...         record = backward({"near": near, "far": far})
-        ...         optimizer.step()
-        ...         optimizer.zero_grad()
+    Example::
+
+        backward = AccumulatedBackward(GradNorm(["near", "far"]), accelerator)
+        for batch in loader:
+            with accelerator.accumulate(model):
+                backward(model(batch))
+                optimizer.step()
+                optimizer.zero_grad()
     """
 
     def __init__(self, balancer: Weighting | Aggregation, accelerator: Accelerating) -> None:
