@@ -17,6 +17,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias, cast
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, distributed, nn
@@ -48,7 +49,7 @@ class Sharding:
     """
 
     def __init__(self) -> None:
-        self._modules: list[FSDPModule] | None = None
+        self._modules: WeakSet[FSDPModule] | None = None
 
     def __getstate__(self) -> dict[str, object]:
         """What is kept belongs to one model, and is neither copied nor pickled."""
@@ -65,7 +66,7 @@ class Sharding:
 
     def _groups(self) -> Iterator[FSDPParamGroup]:
         if self._modules is None:
-            self._modules = list(_alive())
+            self._modules = WeakSet(_alive())
         for module in self._modules:
             yield from module._get_fsdp_state()._fsdp_param_groups
 
@@ -79,6 +80,8 @@ class Sharding:
         if isinstance(wrt, Iterator) or (isinstance(wrt, str) and wrt == "representation"):
             return False
         named = None if isinstance(wrt, str) else _listed(wrt)
+        if named is None and any(self._groups()):
+            gc.collect()  # a model that was thrown away is not meant
         return any(
             param.sharded_param.requires_grad if named is None else named & _both(param)
             for group in self._groups()
