@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -155,3 +160,19 @@ def test_a_trainer_without_a_balancer_says_what_to_call(tmp_path) -> None:
     del made.balancer
     with pytest.raises(RuntimeError, match="No balancer is set"):
         made.train()
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one_with_the_whole_batches(tmp_path) -> None:
+    script = Path(__file__).with_name("transformers_two_processes.py")
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [sys.executable, *launch, script, tmp_path],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "all equal" in done.stdout
