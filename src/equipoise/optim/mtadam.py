@@ -55,6 +55,9 @@ class MTAdam(MultiTermOptimizer[Moments]):
     well: its norm and second moment stay, and still serve as anchor and in the maximum. It adds
     nothing to the first moment, which all losses share and which decays as ever.
 
+    A wholly compiled model gives zero gradients where an eager one gives none, so there the heads
+    of absent losses decay instead of resting, as with Adam; compile the trunk alone to avoid it.
+
     A step with a loss that is NaN or infinite is skipped whole and counted in :attr:`skipped`.
     A finite loss whose gradient is not finite rests in that step, as an absent one does, and is
     counted in :attr:`rested`. On the CPU both are seen before anything is computed from them; on

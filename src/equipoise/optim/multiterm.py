@@ -21,6 +21,7 @@ from equipoise.optim.finiteness import Finiteness
 from equipoise.optim.fold import BucketT, Decisions, Fold
 from equipoise.optim.hyperparameters import Nonfinite, check_choice
 from equipoise.optim.layout import Layout
+from equipoise.optim.loading import check_saved
 from equipoise.optim.passes import Gradients, inverse_scale, passes, reached_by, scaled
 from equipoise.permitting import permitted
 from equipoise.sharing import is_compiled
@@ -276,7 +277,7 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
         Raises:
             ValueError: If it was saved for other losses, or by another optimizer.
         """
-        self._check_saved(state_dict)
+        check_saved(state_dict, type(self).__name__, self._state_names, self.names)
         super().load_state_dict(state_dict)
         given = [k for group in state_dict["param_groups"] for k in group["params"]]
         own = [p for group in self.param_groups for p in group["params"]]
@@ -288,23 +289,6 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
 
     def _restore(self, state: dict[str, Tensor], saved: Mapping[str, Tensor]) -> None:
         """Puts back what torch cast to the parameter's dtype in loading."""
-
-    def _check_saved(self, state_dict: dict[str, Any]) -> None:
-        saved = state_dict["param_groups"][0].get("losses")
-        states = state_dict["state"].values()
-        known = "losses" in state_dict["param_groups"][0]
-        if not known or not all(self._state_names <= state.keys() for state in states):
-            msg = (
-                f"The state was not saved by {type(self).__name__}, which needs "
-                f"{', '.join(sorted(self._state_names))} of each parameter."
-            )
-            raise ValueError(msg)
-        if saved is not None and self.names not in (None, tuple(saved)):
-            msg = (
-                f"The state was saved for the losses {', '.join(saved)}, but this optimizer has "
-                f"{', '.join(self.names or ())}; build it with `losses={saved!r}`."
-            )
-            raise ValueError(msg)
 
     def __getstate__(self) -> dict[str, Any]:
         kept = ("_packed", "_finiteness", "_processes")
