@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -143,7 +143,11 @@ def case(
     return method, options, step, model, shard
 
 
-CASES: dict[str, Case] = {name: case(name) for name in NAMES if name not in NEED_WHOLE} | {
+# All weightings go one way, so a few stand for them where time counts.
+WEIGHTINGS = [name for name in NAMES if isinstance(make(name), eq.Weighting)]
+FEW = [name for name in WEIGHTINGS if name in ("dwa", "equal", "famo", "randomweights")]
+METHODS = [name for name in NAMES if name not in (*NEED_WHOLE, *WEIGHTINGS)]
+CASES: dict[str, Case] = {name: case(name) for name in (*METHODS, *FEW)} | {
     "every layer by itself": case("upgrad", shard=layers),
     "the model as one": case("upgrad", shard=fully_shard),
     "losses that share in pairs": case("upgrad", model=Pairwise, shard=layers),
@@ -180,7 +184,7 @@ CASES: dict[str, Case] = {name: case(name) for name in NAMES if name not in NEED
 
 def train(name: str, rank: int, world: int, *, shard: Callable[[nn.Module], None] | None = None):
     """Ten steps on this process's part of each batch."""
-    method, options, step, kind, sharded = CASES[name]
+    method, options, step, kind, sharded = CASES.get(name) or case(name)
     torch.manual_seed(0)
     model = kind()
     if world > 1:
@@ -194,8 +198,8 @@ def train(name: str, rank: int, world: int, *, shard: Callable[[nn.Module], None
     return parameters(model), torch.tensor(list(balancer.weights.values()))
 
 
-def battery(rank: int, world: int) -> dict[str, tuple[Tensor, Tensor]]:
-    return {name: train(name, rank, world) for name in CASES}
+def battery(rank: int, world: int, names: Iterable[str]) -> dict[str, tuple[Tensor, Tensor]]:
+    return {name: train(name, rank, world) for name in names}
 
 
 def refusals(rank: int, world: int) -> dict[str, str]:
@@ -306,7 +310,7 @@ def resumption(rank: int, world: int, checkpoints: str, resumes: bool) -> dict[s
 
 def everything(rank: int, world: int, checkpoints: str) -> dict[str, object]:
     return {
-        "battery": battery(rank, world),
+        "battery": battery(rank, world, CASES),
         "refusals": refusals(rank, world),
         "measurements": measurements(rank, world),
         "copies": copies(rank, world),
@@ -366,6 +370,14 @@ def test_processes_with_shards_equal_one_with_the_whole_batch(name, ranks) -> No
 def test_weights_are_bit_identical_on_all_processes(name, ranks) -> None:
     for other in ranks[1:]:
         assert torch.equal(ranks[0]["battery"][name][1], other["battery"][name][1])
+
+
+@pytest.mark.slow
+def test_every_weighting_equals_one_process(tmp_path) -> None:
+    for found in together(battery, 2, tmp_path / "2", WEIGHTINGS):
+        for name, (parameters_, weights) in found.items():
+            alone = train(name, 0, 1)
+            torch.testing.assert_close((parameters_, weights), alone, rtol=1e-6, atol=1e-6)
 
 
 def test_replicas_of_shards_count_once(tmp_path) -> None:
