@@ -55,8 +55,51 @@ def test_a_zero_gradient_has_cosine_zero() -> None:
 def test_columns_are_told_apart_by_tensor() -> None:
     gradients = Gradients(torch.arange(6.0).reshape(2, 3), sizes=[1, 2])
     first, second = gradients.tensors()
-    assert first.tolist() == [[0.0], [3.0]]
-    assert second.tolist() == [[1.0, 2.0], [4.0, 5.0]]
+    assert first.matrix().tolist() == [[0.0], [3.0]]
+    assert second.matrix().tolist() == [[1.0, 2.0], [4.0, 5.0]]
+    first, second = gradients.scaled(torch.tensor([1.0, -2.0])).tensors()
+    assert first.matrix().tolist() == [[0.0], [-6.0]]
+    assert second.norms().tolist() == pytest.approx([5**0.5, 2 * 41**0.5])
+
+
+WIDE = 400_000  # more than one block of three rows
+
+
+def test_a_formula_sees_every_column_once_and_in_its_place() -> None:
+    rows, limit = torch.randn(3, WIDE), torch.rand(WIDE)
+    factors = torch.tensor([1.0, -2.0, 0.5])
+    found = Gradients(rows).scaled(factors).entrywise(lambda g, u: g.amax(0).maximum(u), limit)
+    assert torch.equal(found, (rows * factors[:, None]).amax(0).maximum(limit))
+
+
+def test_state_beside_the_columns_can_be_changed_block_by_block() -> None:
+    rows = torch.randn(3, WIDE)
+    state, seen = torch.ones(3, 2, WIDE), 0
+    for block, beside in Gradients(rows).blocks(state):
+        assert block.numel() < rows.numel()
+        beside.add_(block[:, None])
+        seen += block.shape[1]
+    assert seen == WIDE
+    assert torch.equal(state, 1 + rows[:, None].expand(3, 2, WIDE))
+
+
+def test_no_columns_at_all_give_no_entries() -> None:
+    assert Gradients(torch.zeros(2, 0)).entrywise(lambda g: g.sum(0)).shape == (0,)
+
+
+def test_a_part_of_the_columns_serves_formulas_of_one_column_and_no_sums_over_them() -> None:
+    part = Gradients(torch.ones(2, 3), pool=lambda products: products)
+    assert part.entrywise(lambda g: g.sum(0)).tolist() == [2.0, 2.0, 2.0]
+    with pytest.raises(TypeError, match="needs whole gradients"):
+        part.blocks()
+
+
+def test_streamed_gradients_go_through_a_formula_like_stacked_ones() -> None:
+    model = MultiHead(3)
+    losses, parameters = model(batch()), list(model.parameters())
+    streamed = StreamedGradients(passes_of(losses, parameters), [p.numel() for p in parameters])
+    found = streamed.entrywise(lambda g: g.amax(0))
+    torch.testing.assert_close(found, jacobian(losses, parameters).amax(0))
 
 
 def test_wrong_shapes_are_refused() -> None:

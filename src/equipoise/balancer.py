@@ -176,13 +176,16 @@ class Balancer(Stateful, ABC):
         self,
         values: Tensor,
         formula: Callable[[], Tensor],
-        fallback: Tensor,
+        fallback: Callable[[], Tensor],
         gradients: Gradients | None = None,
     ) -> Tensor:
-        """Runs a formula; what is not finite, in or out, leaves no trace in the state."""
+        """Runs a formula; what is not finite, in or out, leaves no trace in the state.
+
+        Then the fallback takes the place of what it returned.
+        """
         before = {name: buffer.clone() for name, buffer in self.small_state().items()}
         result = formula().detach()
-        kept = values.isfinite().all() & result.isfinite().all()
+        kept = values.isfinite().all() & _all_finite(result)
         measured = None if gradients is None else gradients.finite()
         kept = kept if measured is None else kept & measured
         if kept.device.type == "cpu" and bool(kept):
@@ -191,7 +194,7 @@ class Balancer(Stateful, ABC):
             if before[name].shape == buffer.shape:
                 buffer.copy_(torch.where(kept, buffer, before[name]))
         self.skipped += (~kept).long()
-        return torch.where(kept, result, fallback)
+        return torch.where(kept, result, fallback())
 
     def _note(self, terms: Terms, weights: Tensor, gradients: Gradients | None = None) -> Record:
         """Leaves the record of this step, and counts its weights into their mean."""
@@ -241,6 +244,14 @@ class Balancer(Stateful, ABC):
     def extra_repr(self) -> str:
         """The names of the losses."""
         return ", ".join(self.names)
+
+
+def _all_finite(tensor: Tensor) -> Tensor:
+    """Whether all is finite, a boolean scalar, without a copy of what is as wide as a gradient."""
+    if tensor.numel() == 0:  # a process that has no column of what is sharded
+        return torch.ones((), dtype=torch.bool, device=tensor.device)
+    lowest, highest = tensor.aminmax()
+    return lowest.isfinite() & highest.isfinite()
 
 
 def _raise_if_not_finite(values: Tensor, names: tuple[str, ...]) -> None:

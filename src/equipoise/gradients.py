@@ -6,7 +6,7 @@ behind it lie a matrix of rows, or backward passes that are run when somebody as
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -26,6 +26,8 @@ Pool: TypeAlias = Callable[[Tensor], Tensor]
 
 
 _BLOCK = 1 << 14  # columns
+_CACHED = 1 << 19  # elements of which a few copies fit the cache of a CPU
+_LAUNCHED = 1 << 25  # elements for which an accelerator forgets what a launch costs
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,16 @@ class Gradients:
         """How many losses, ``T``."""
         return self._rows.shape[0]
 
+    @property
+    def width(self) -> int:
+        """How many columns this process has, ``P`` unless it has only a part of them."""
+        return sum(self._sizes)
+
+    @property
+    def like(self) -> Tensor:
+        """Some tensor of the gradients' dtype and device."""
+        return self._rows
+
     def matrix(self) -> Tensor:
         """The ``[T, P]`` Jacobian.
 
@@ -150,9 +162,51 @@ class Gradients:
         columns = self.columns()
         return weights.to(columns.dtype) @ columns
 
-    def tensors(self) -> list[Tensor]:
-        """The columns of each tensor, ``[T, P_k]`` views."""
-        return list(self.matrix().split(self._sizes, dim=1))
+    def tensors(self) -> list[Gradients]:
+        """The gradients with respect to each tensor, ``T x P_k``."""
+        return [Gradients(part) for part in self.matrix().split(self._sizes, dim=1)]
+
+    def entrywise(self, formula: Callable[..., Tensor], *beside: Tensor) -> Tensor:
+        """A formula by which each column becomes one number, whatever the others hold.
+
+        It is applied to block after block of columns, so that what it computes on the way is small.
+
+        Args:
+            formula: Takes ``[T, b]`` columns, then the same columns of each tensor ``beside``;
+                returns ``[b]``.
+            beside: Tensors of ``P`` columns, their last axis.
+
+        Returns:
+            ``[P]``, of the gradients' dtype.
+
+        Example:
+            >>> gradients = Gradients(torch.tensor([[3.0, 4.0], [0.0, 5.0]]))
+            >>> gradients.entrywise(lambda rows, limit: rows.amax(dim=0) - limit, torch.ones(2))
+            tensor([2., 4.])
+        """
+        combined = self.like.new_empty(self.width)
+        for rows, place, *others in self._blocks(combined, *beside):
+            place.copy_(formula(rows, *others))
+        return combined
+
+    def blocks(self, *beside: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """Goes through the columns block by block, small enough for a cache.
+
+        Args:
+            beside: Tensors of ``P`` columns, their last axis: state as wide as a gradient.
+
+        Returns:
+            For each block ``[T, b]`` columns, not to be changed, then views of the same columns of
+            each tensor ``beside``, which may be.
+
+        Raises:
+            TypeError: If this process has only a part of the columns.
+        """
+        self._refuse_parts()
+        return self._blocks(*beside)
+
+    def _blocks(self, *beside: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        return column_blocks(self.columns(), *beside)
 
     def per_loss(self, statistic: Statistic) -> Tensor:
         """A statistic of each gradient.
@@ -217,9 +271,20 @@ class _Scaled(Gradients):
     def __len__(self) -> int:
         return len(self._inner)
 
+    @property
+    def like(self) -> Tensor:
+        return self._inner.like
+
     def columns(self) -> Tensor:
         columns = self._inner.columns()
         return columns * self._factors.to(columns.dtype)[:, None]
+
+    def tensors(self) -> list[Gradients]:
+        return [part.scaled(self._factors) for part in self._inner.tensors()]
+
+    def _blocks(self, *beside: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        for rows, *others in self._inner._blocks(*beside):
+            yield rows * self._factors.to(rows.dtype)[:, None], *others
 
     def gram(self) -> Tensor:
         if self._gram is None:
@@ -421,11 +486,16 @@ class StreamedGradients(Gradients):
     def __len__(self) -> int:
         return len(self._passes.losses)
 
+    @property
+    def like(self) -> Tensor:
+        """Some tensor of the dtype that rows are kept in."""
+        loss = self._passes.like
+        dtype = torch.float64 if loss.dtype == torch.float64 else torch.float32
+        return torch.empty(0, dtype=dtype, device=loss.device)
+
     def columns(self) -> Tensor:
         """The columns of the Jacobian that this process has, materialised for the caller."""
-        like = self._passes.like
-        dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
-        out = torch.empty(len(self), sum(self._sizes), dtype=dtype, device=like.device)
+        out = self.like.new_empty(len(self), self.width)
         return stack_rows(self._passes, out, self._sizes)
 
     def gram(self) -> Tensor:
@@ -477,6 +547,21 @@ def l2_norm(row: Row) -> Tensor:
 def _inner(left: Row, right: Row) -> Tensor:
     products = [torch.dot(a, b) for a, b in zip(left, right, strict=True)]
     return torch.stack(products).sum()
+
+
+def column_blocks(*wide: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Cuts tensors of equally many columns, their last axis, into blocks that fit a cache.
+
+    Args:
+        wide: The tensors; the first tells how many elements a column has.
+
+    Returns:
+        Views of the same columns of each tensor, block after block.
+    """
+    rows = wide[0].shape[:-1].numel()
+    room = _CACHED if wide[0].device.type == "cpu" else _LAUNCHED
+    columns = max(room // max(rows, 1), 1)
+    return zip(*(tensor.split(columns, dim=-1) for tensor in wide), strict=True)
 
 
 def gramian(matrix: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ def test_gradients_follow_the_references_for_their_draws(name, options):
     golden = load(name)
     balancer = GradDrop(3, **options)
     for i, step in enumerate(golden.steps):
-        combined = balancer.drop(tensor(step["jacobian"]), tensor(step["random"]["U"]))
+        combined = balancer.drop(Gradients(tensor(step["jacobian"])), tensor(step["random"]["U"]))
         assert_matches(golden, combined, step["gradient"], f"step {i}")
 
 
@@ -27,7 +27,7 @@ def test_gradients_at_a_representation_follow_libmtl_for_its_draws():
     for i, step in enumerate(golden.steps):
         activations = tensor(step["representation"])
         rows = tensor(step["gradients"]).flatten(1)
-        combined = balancer.drop(rows, tensor(step["random"]["U"]), activations)
+        combined = balancer.drop(Gradients(rows), tensor(step["random"]["U"]), activations)
         assert_matches(golden, combined.view_as(activations), step["gradient"], f"step {i}")
 
 
@@ -41,7 +41,7 @@ def test_a_feature_of_a_watched_representation_is_dropped_for_the_whole_batch():
     uniform = torch.rand(5, generator=torch.Generator().manual_seed(3)).double()
     balancer = GradDrop(2, generator=generator)
     balancer.backward(losses, wrt=watched)
-    expected = balancer.drop(slopes.flatten(1), uniform, activations)
+    expected = balancer.drop(Gradients(slopes.flatten(1)), uniform, activations)
     torch.testing.assert_close(leaf.grad.flatten(), expected)
     kept = (leaf.grad[None] == slopes) | (leaf.grad[None] == slopes.sum(0))
     assert all(kept[t, :, f].all() or not kept[t, :, f].any() for t in range(2) for f in range(5))
@@ -58,9 +58,9 @@ def test_the_last_representation_does_not_outlive_its_step():
 def test_only_the_sign_that_won_passes_and_the_leak_is_each_losses_own():
     rows = torch.tensor([[1.0, -2.0, 3.0], [-1.0, 4.0, 1.0]])
     balancer = GradDrop(["a", "b"], leak={"a": 0.0, "b": 0.5})
-    low = balancer.drop(rows, torch.zeros(3))
+    low = balancer.drop(Gradients(rows), torch.zeros(3))
     torch.testing.assert_close(low, torch.tensor([0.5, 4.0, 4.0]))
-    full = GradDrop(["a", "b"], leak=1.0).drop(rows, torch.rand(3))
+    full = GradDrop(["a", "b"], leak=1.0).drop(Gradients(rows), torch.rand(3))
     torch.testing.assert_close(full, rows.sum(0))
 
 

@@ -129,7 +129,7 @@ class Aggregation(Balancer):
         if not self._safe(gradients):
             return self.resting.clone()
         weights = self._guarded(
-            values, lambda: self._weigh(values, gradients), self.resting, gradients
+            values, lambda: self._weigh(values, gradients), lambda: self.resting, gradients
         )
         self.resting.copy_(weights)
         return weights
@@ -147,10 +147,21 @@ class Aggregation(Balancer):
         if self.weighting:
             return gradients.combine(self.weigh(values, gradients))
         values = self.follow(values.detach())
-        plain = gradients.combine(torch.ones_like(values))
+
+        def plain() -> Tensor:
+            return gradients.combine(torch.ones_like(values))
+
         if not self._safe(gradients):
-            return plain
+            return plain()
         return self._guarded(values, lambda: self._combine(values, gradients), plain, gradients)
+
+    def _sized(self, name: str, gradients: Gradients) -> Tensor:
+        """A piece of state as wide as a gradient; zeros where it had another width before."""
+        state: Tensor = getattr(self, name)
+        if state.shape[-1] != gradients.width:
+            state = state.new_zeros(*state.shape[:-1], gradients.width)
+            setattr(self, name, state)
+        return state
 
     def _safe(self, gradients: Gradients) -> bool:
         """State as wide as a gradient is too large to copy and take back: look before."""
@@ -304,7 +315,8 @@ class Aggregation(Balancer):
             descent.onward(terms, measured.shaped(combined), priorities)
         else:
             inputs = measured.rows[:, combined.numel() :]
-            combined = torch.cat([combined, priorities.to(inputs.dtype) @ inputs])
+            if inputs.numel():
+                combined = torch.cat([combined, priorities.to(inputs.dtype) @ inputs])
             descent.rows(measured.passes, combined, priorities)
         return self._note(terms, priorities, measured.gradients)
 

@@ -83,13 +83,15 @@ class DBMTL(Aggregation):
 
     def _combine(self, values: Tensor, gradients: Gradients) -> Tensor:
         self.steps = self.steps + 1
-        logarithmic = gradients.matrix().to(values.dtype) / (values.abs() + self.eps)[:, None]
-        if self.averaged.shape != logarithmic.shape:
-            self.averaged = torch.zeros_like(logarithmic)
+        divisors = (values.abs() + self.eps)[:, None]
         kept = (self.beta / self.steps**self.beta_sigma)[:, None]
-        self.averaged = logarithmic + kept * (self.averaged - logarithmic)
         # Squares of what a loss near zero was divided by may leave the range of float32.
-        norms = torch.linalg.vector_norm(self.averaged, dim=1, dtype=torch.float64)
+        squares = torch.zeros_like(values, dtype=torch.float64)
+        for rows, averaged in gradients.blocks(self._sized("averaged", gradients)):
+            logarithmic = rows.to(values.dtype) / divisors
+            averaged.copy_(logarithmic + kept * (averaged - logarithmic))
+            squares += averaged.double().square().sum(dim=1)
+        norms = squares.sqrt()
         shares = (norms.max() / (norms + self.eps)).to(values.dtype)
         combined: Tensor = shares @ self.averaged
         return combined

@@ -95,20 +95,21 @@ class ExcessMTL(Aggregation):
 
     def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
         self.steps = self.steps + 1
-        ratios = self._ratios(self._excess(gradients.matrix()))
+        ratios = self._ratios(self._excess(gradients))
         raised = self.log_weights + self.robust_step_size * ratios
         # What the losses that are there weigh together is theirs to share, not to enlarge.
         self.log_weights = raised.log_softmax(dim=0) + self.log_weights.logsumexp(dim=0)
         weights = self.log_weights.softmax(dim=0).to(values.dtype)
         return weights * len(weights) if self.reduction == "sum" else weights
 
-    def _excess(self, rows: Tensor) -> Tensor:
+    def _excess(self, gradients: Gradients) -> Tensor:
         """``E``, ``[T]``; adds the squares of this step first."""
-        if self.squares.shape != rows.shape:
-            self.squares = self.squares.new_zeros(rows.shape)
-        squares = rows.square()
-        self.squares = self.squares + squares
-        return (squares / (self.squares + self.eps_h).sqrt()).sum(dim=1)
+        excess = torch.zeros_like(self.baseline)
+        for rows, squares in gradients.blocks(self._sized("squares", gradients)):
+            added = rows.to(squares.dtype).square()
+            squares.add_(added)
+            excess += (added / (squares + self.eps_h).sqrt()).sum(dim=1)
+        return excess
 
     def _ratios(self, excess: Tensor) -> Tensor:
         """``E / E_0``, zero while the baseline is being made."""

@@ -127,35 +127,42 @@ class GradDrop(Aggregation):
             self._activations = None
 
     def _combine(self, values: Tensor, gradients: Gradients) -> Tensor:
-        rows = gradients.columns()
         batch = 1 if self._activations is None else len(self._activations)
-        size = rows.shape[1] // batch
-        uniform = self.drawing.draw(lambda source: torch.rand(size, generator=source), rows)
-        return self.drop(rows, uniform, self._activations)
+        size = gradients.width // batch
+        uniform = self.drawing.draw(
+            lambda source: torch.rand(size, generator=source), gradients.like
+        )
+        return self.drop(gradients, uniform, self._activations)
 
-    def drop(self, rows: Tensor, uniform: Tensor, activations: Tensor | None = None) -> Tensor:
+    def drop(
+        self, gradients: Gradients, uniform: Tensor, activations: Tensor | None = None
+    ) -> Tensor:
         """The combined gradient for a given draw.
 
         Args:
-            rows: ``[T, P]`` gradients.
+            gradients: ``T x P``.
             uniform: One number in [0, 1] for each coordinate, or for each feature.
             activations: ``[batch, ...]`` of ``P`` elements, where the gradients are taken.
 
         Returns:
             ``[P]``.
         """
-        batch = 1 if activations is None else len(activations)
-        parts = rows.view(len(rows), batch, -1)
-        signs = None if activations is None else activations.reshape(batch, -1).sign()
-        signed = (parts if signs is None else parts * signs).sum(dim=1)
-        leak = self.leak.to(rows.dtype)[:, None]
-        passed = leak + (1 - leak) * self._kept(signed, uniform)
-        return self._clipped((parts * passed[:, None]).sum(dim=0).flatten())
+        if activations is None:
+            return self._clipped(gradients.entrywise(self._dropped, uniform))
+        samples = gradients.columns().view(len(gradients), len(activations), -1)
+        signs = activations.reshape(len(activations), -1).sign()
+        passed = self._passed((samples * signs).sum(dim=1), uniform)
+        return self._clipped((samples * passed[:, None]).sum(dim=0).flatten())
 
-    def _kept(self, signed: Tensor, uniform: Tensor) -> Tensor:
+    def _dropped(self, rows: Tensor, uniform: Tensor) -> Tensor:
+        return (rows * self._passed(rows, uniform)).sum(dim=0)
+
+    def _passed(self, signed: Tensor, uniform: Tensor) -> Tensor:
+        """``l + (1 - l) M``, of the shape of the signed gradients."""
         total = signed.abs().sum(dim=0) + self.eps
         purity = (1 + signed.sum(dim=0) / torch.where(total > 0, total, 1.0)) / 2
-        return ((purity > uniform) & (signed > 0)) | ((purity < uniform) & (signed < 0))
+        kept = (purity - uniform).sign() * signed > 0
+        return torch.where(kept, 1.0, self.leak.to(signed.dtype)[:, None])
 
     def _clipped(self, combined: Tensor) -> Tensor:
         if self.max_norm is None:

@@ -94,9 +94,9 @@ class GradVac(Aggregation):
 
     def _combine(self, values: Tensor, gradients: Gradients) -> Tensor:
         parts = gradients.tensors()
-        grams = torch.stack([part @ part.T for part in parts])
-        weights = self.vaccinate(grams, self._orders(len(values))).to(parts[0])
-        return torch.cat([w @ part for w, part in zip(weights, parts, strict=True)])
+        grams = torch.stack([part.gram() for part in parts])
+        weights = self.vaccinate(grams, self._orders(len(values))).to(grams)
+        return torch.cat([part.combine(w) for w, part in zip(weights, parts, strict=True)])
 
     def _orders(self, count: int) -> Tensor:
         keys = self.drawing.draw(

@@ -134,13 +134,12 @@ class LearningRateAnnealing(Aggregation):
 
 def _over_tensors(row: Row) -> Tensor:
     """Largest and mean absolute value of each tensor, ``[tensors, 2]``."""
-    sizes = [part.abs() for part in row]
-    return torch.stack([torch.stack([size.amax(), size.mean()]) for size in sizes])
+    return torch.stack([torch.stack([size.amax(), size.mean()]) for size in map(torch.abs, row)])
 
 
 def _over_elements(row: Row) -> Tensor:
     """Largest and mean absolute value of all elements, ``[1, 2]``."""
-    sizes = [part.abs() for part in row]
-    largest = torch.stack([size.amax() for size in sizes]).amax()
-    total = torch.stack([size.sum() for size in sizes]).sum()
-    return torch.stack([largest, total / sum(size.numel() for size in sizes)])[None]
+    # One absolute copy is alive at a time, of one tensor.
+    found = torch.stack([torch.stack([size.amax(), size.sum()]) for size in map(torch.abs, row)])
+    mean = found[:, 1].sum() / sum(part.numel() for part in row)
+    return torch.stack([found[:, 0].amax(), mean])[None]

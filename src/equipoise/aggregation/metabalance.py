@@ -81,12 +81,10 @@ class MetaBalance(Aggregation):
 
     def _combine(self, values: Tensor, gradients: Gradients) -> Tensor:
         parts = gradients.tensors()
-        norms = torch.stack([torch.linalg.vector_norm(part, dim=1) for part in parts], dim=1).to(
-            values.dtype
-        )
+        norms = torch.stack([part.norms() for part in parts], dim=1).to(values.dtype)
         known = self.norms if self.norms.shape == norms.shape else torch.zeros_like(norms)
         self.norms = self.beta * known + (1 - self.beta) * norms
         ratios = torch.where(self.norms > 0, (self.is_target @ self.norms) / self.norms, 1.0)
         relaxed = self.relax_factor * self.is_target.sum()
         factors = (relaxed * ratios + 1 - relaxed).unbind(dim=1)
-        return torch.cat([f.to(p.dtype) @ p for f, p in zip(factors, parts, strict=True)])
+        return torch.cat([part.combine(f) for f, part in zip(factors, parts, strict=True)])

@@ -10,6 +10,7 @@ from equipoise.aggregation.base import Aggregation, AggregationOptions
 from equipoise.aggregation.mgda import Normalization
 from equipoise.aggregation.solving import solve
 from equipoise.checking import check_choice, check_not_negative
+from equipoise.gradients import Gradients
 from equipoise.solvers.simplex import simplex_projection
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from equipoise.balancer import LooksAt
-    from equipoise.gradients import Gradients
     from equipoise.losses import LossNames
 
 
@@ -108,8 +108,9 @@ class MoCo(Aggregation):
     def _combine(self, values: Tensor, gradients: Gradients) -> Tensor:
         self.steps = self.steps + 1
         self._track(values, gradients)
-        normalized = self.tracked / self._divisors(values)[:, None]
-        gram = normalized @ normalized.T
+        tracked = Gradients(self.tracked)
+        normalized = tracked.scaled(1 / self._divisors(values, tracked))
+        gram = normalized.gram()
         weights = self.loss_weights.to(gram.dtype)
         slope = gram @ weights + self.rho * weights
         point = weights - self.gamma / self.steps**self.gamma_sigma * slope
@@ -117,21 +118,19 @@ class MoCo(Aggregation):
             self.loss_weights = point.softmax(dim=0).to(values.dtype)
         else:
             self.loss_weights = solve(point, simplex_projection).to(values.dtype)
-        return self.loss_weights.to(normalized.dtype) @ normalized
+        return normalized.combine(self.loss_weights)
 
     def _track(self, values: Tensor, gradients: Gradients) -> None:
-        rows = gradients.matrix().to(values.dtype)
         if self.tracks == "loss_length":
-            rows = rows * (values / (gradients.norms().to(values.dtype) + 1e-8))[:, None]
-        if self.tracked.shape != rows.shape:
-            self.tracked = torch.zeros_like(rows)
-        rate = self.beta / self.steps**self.beta_sigma
-        self.tracked = self.tracked + rate[:, None] * (rows - self.tracked)
+            gradients = gradients.scaled(values / (gradients.norms().to(values.dtype) + 1e-8))
+        rate = (self.beta / self.steps**self.beta_sigma)[:, None]
+        for rows, tracked in gradients.blocks(self._sized("tracked", gradients)):
+            tracked.add_(rate * (rows - tracked))
 
-    def _divisors(self, values: Tensor) -> Tensor:
+    def _divisors(self, values: Tensor, tracked: Gradients) -> Tensor:
         divisors = torch.ones_like(values)
         if self.normalization in ("loss", "loss+"):
             divisors = divisors * values.abs()
         if self.normalization in ("l2", "loss+"):
-            divisors = divisors * torch.linalg.vector_norm(self.tracked, dim=1)
+            divisors = divisors * tracked.norms()
         return torch.where(divisors > 0, divisors, 1.0)

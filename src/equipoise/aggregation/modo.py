@@ -78,8 +78,7 @@ class MoDo(ObservingAggregation):
         self.state("loss_weights", torch.full((count,), 1 / count, dtype=torch.float64))
 
     def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
-        first, second = self._two_batches(gradients)
-        weights = self.loss_weights
-        slope = (first @ second.T).to(weights.dtype) @ weights + self.rho * weights
+        products, weights = self._products(gradients), self.loss_weights
+        slope = products.to(weights.dtype) @ weights + self.rho * weights
         self.loss_weights = solve(weights - self.gamma * slope, simplex_projection)
         return self.loss_weights.to(values.dtype)

@@ -9,13 +9,13 @@ import torch
 from equipoise.aggregation.base import Aggregation, AggregationOptions
 from equipoise.aggregation.config import LENGTHS, Length, conflict_free
 from equipoise.checking import check_choice, check_not_negative
+from equipoise.gradients import Gradients, column_blocks
 
 if TYPE_CHECKING:
     from torch import Tensor
     from typing_extensions import Unpack
 
     from equipoise.balancer import LooksAt
-    from equipoise.gradients import Gradients
     from equipoise.losses import LossNames
 
 
@@ -102,33 +102,31 @@ class MomentumConFIG(Aggregation):
         self.state("previous", torch.zeros(0), axes=0)
 
     def _combine(self, values: Tensor, gradients: Gradients) -> Tensor:
-        self._move(gradients.matrix())
+        self._move(gradients)
+        second, previous = (self._sized(name, gradients) for name in ("second_moment", "previous"))
         if not bool((self.seen > 0).all()):
-            return torch.zeros_like(self.previous)
-        corrected = self.first_moments / (1 - self.beta_1**self.seen)[:, None]
+            return torch.zeros_like(previous)
+        self.steps = self.steps + 1
+        corrected = Gradients(self.first_moments).scaled(1 / (1 - self.beta_1**self.seen))
         equal = torch.ones(len(corrected))
-        weights = conflict_free(corrected @ corrected.T, equal, self.length)
-        return self._scaled(weights @ corrected)
+        step = corrected.combine(conflict_free(corrected.gram(), equal, self.length))
+        for block in column_blocks(step, second, previous):
+            self._scale(*block)
+        return step
 
-    def _move(self, rows: Tensor) -> None:
-        """First moments of the losses that are there, allocated in the first step of all."""
-        if self.previous.shape != rows.shape[1:]:
-            self.first_moments = self.first_moments.new_zeros(len(self.seen), rows.shape[1])
-            self.second_moment = self.first_moments.new_zeros(rows.shape[1])
-            self.previous = self.first_moments.new_zeros(rows.shape[1])
-        moments = self.first_moments[self.place]
-        moments = moments.lerp(rows.to(moments.dtype), 1 - self.beta_1)
-        self.first_moments = self.first_moments.index_copy(0, self.place, moments)
+    def _move(self, gradients: Gradients) -> None:
+        """First moments of the losses that are there."""
+        for rows, moments in gradients.blocks(self._sized("first_moments", gradients)):
+            moved = moments[self.place].lerp(rows.to(moments.dtype), 1 - self.beta_1)
+            moments[self.place] = moved
         self.seen = self.seen.index_add(0, self.place, torch.ones_like(self.seen[self.place]))
 
-    def _scaled(self, combined: Tensor) -> Tensor:
-        """The step of an Adam whose first moment is what was combined."""
-        self.steps = self.steps + 1
-        uncorrected = (1 - self.beta_1**self.steps) * combined
-        pseudo = (uncorrected - self.beta_1 * self.previous) / (1 - self.beta_1)
-        self.previous = uncorrected
-        self.second_moment = self.second_moment.lerp(pseudo.square(), 1 - self.beta_2)
-        root = (self.second_moment / (1 - self.beta_2**self.steps)).sqrt()
-        scaled = combined / (root + self.eps)
+    def _scale(self, step: Tensor, second: Tensor, previous: Tensor) -> None:
+        """Makes what was combined the step of an Adam whose first moment it is, in place."""
+        uncorrected = (1 - self.beta_1**self.steps) * step
+        pseudo = (uncorrected - self.beta_1 * previous) / (1 - self.beta_1)
+        previous.copy_(uncorrected)
+        second.lerp_(pseudo.square(), 1 - self.beta_2)
+        root = (second / (1 - self.beta_2**self.steps)).sqrt()
         # With eps = 0 a coordinate that never moved is 0 / 0.
-        return torch.where(combined == 0, 0.0, scaled)
+        step.copy_(torch.where(step == 0, 0.0, step / (root + self.eps)))

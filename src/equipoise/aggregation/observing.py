@@ -57,9 +57,8 @@ class ObservingAggregation(Aggregation):
         if not self.learning:
             return
         if isinstance(losses, Gradients):
-            rows = losses.matrix()
-            self.follow(rows.new_zeros(()))
-            self._keep(rows)
+            self.follow(losses.like.new_zeros(()))
+            self._keep(losses)
             return
         terms = self.processes.agree(read_losses(losses, self.names))
         self.follow(terms.values())
@@ -68,36 +67,38 @@ class ObservingAggregation(Aggregation):
             return
         measured = self._measurement.run(terms, watched, retain_graph=True, applies=False)
         with self.among(terms.present):
-            self._keep(measured.gradients.scaled(self.priorities).matrix())
+            self._keep(measured.gradients.scaled(self.priorities))
 
-    def _keep(self, rows: Tensor) -> None:
-        rows = rows.to(self.observed.dtype)
-        if self.observed.shape[-1] != rows.shape[1]:
-            self.observed = rows.new_zeros(len(rows), 2, rows.shape[1])
+    def _keep(self, gradients: Gradients) -> None:
+        if self.observed.shape[-1] != gradients.width:
             self.observed_batches = torch.zeros_like(self.observed_batches)
         place = self.observed_batches % 2
-        chosen = torch.nn.functional.one_hot(place, 2).bool()
-        self.observed = torch.where(chosen[:, :, None], rows[:, None], self.observed)
+        here = torch.arange(len(place), device=place.device)
+        for rows, observed in gradients.blocks(self._sized("observed", gradients)):
+            observed[here, place] = rows.to(observed.dtype)
         self.observed_batches = place + 1
 
-    def _two_batches(self, gradients: Gradients) -> tuple[Tensor, Tensor]:
-        """Two ``[T, P]`` matrices: those observed, else those of the step; forgets the first."""
-        own = gradients.matrix()
+    def _products(self, gradients: Gradients) -> Tensor:
+        """``J_1 J_2^T``, ``[T, T]``, of what was observed, else of the step; forgets the first."""
         if self.observed.shape[-1] == 0:
-            return own, own
-        if self.observed.shape[-1] != own.shape[1]:
+            return gradients.gram()
+        if self.observed.shape[-1] != gradients.width:
             raise ValueError(
                 f"The observed gradients have {self.observed.shape[-1]} entries, those of this "
-                f"step {own.shape[1]}; pass the same `wrt` to `observe` and `backward`."
+                f"step {gradients.width}; pass the same `wrt` to `observe` and `backward`."
             )
-        own = own.to(self.observed.dtype)
-        there = self.observed_batches[:, None] > torch.arange(2, device=own.device)
-        first, second = torch.where(there[:, :, None], self.observed, own[:, None]).unbind(1)
+        count = len(self.observed)
+        batches = torch.arange(2, device=self.observed.device)
+        there = (self.observed_batches[:, None] > batches)[:, :, None]
+        products = self.observed.new_zeros(count, count)
+        for own, observed in gradients.blocks(self.observed):
+            shown = torch.where(there, observed, own[:, None].to(observed.dtype))
+            products += shown[:, 0] @ shown[:, 1].T
         self._forget()
-        return first, second
+        return products
 
     def _forget(self) -> None:
-        self.observed = self.observed[..., :0]
+        self.observed = self.observed.new_zeros(*self.observed.shape[:-1], 0)
         self.observed_batches = torch.zeros_like(self.observed_batches)
 
     def _decide(self, terms: Terms, gradients: Gradients | None) -> Tensor:

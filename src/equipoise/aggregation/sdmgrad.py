@@ -99,10 +99,10 @@ class SDMGrad(ObservingAggregation):
         self.state("descended", torch.full((count,), 1 / count, dtype=torch.float64))
 
     def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
-        first, second = self._two_batches(gradients)
+        products = self._products(gradients).double()
         preference = self.preference
         preference = preference / len(preference) if self.averages else preference
-        given = torch.cat([(first @ second.T).double(), preference[None], self.descended[None]])
+        given = torch.cat([products, preference[None], self.descended[None]])
         self.descended = solve(given, self._iterate).to(values.dtype)
         mixed = (self.descended + self.lambda_ * preference) / (1 + self.lambda_)
         return mixed.to(values.dtype)

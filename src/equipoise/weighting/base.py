@@ -38,7 +38,7 @@ class Weighting(Balancer):
             ``[T]`` weights.
         """
         values = self.follow(values.detach())
-        weights = self._guarded(values, lambda: self._weigh(values), self.resting)
+        weights = self._guarded(values, lambda: self._weigh(values), lambda: self.resting)
         self.resting.copy_(weights)
         return weights
 

@@ -115,7 +115,7 @@ class FAMO(Weighting):
         values = self.follow(terms.values())
         with self.among(terms.present):
             after = values * self.priorities
-            self._guarded(after, lambda: self._learn(after), self.logits)
+            self._guarded(after, lambda: self._learn(after), lambda: self.logits)
 
     def get_extra_state(self) -> dict[str, Any]:
         """Besides what every balancer keeps: whether a step waits for being observed."""
