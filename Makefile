@@ -13,9 +13,9 @@ BENCH_OUT ?= runs/bench
 
 BIN := $(VENV)/bin
 CHECKED := src tests scripts examples
-EXTRAS := compare,test,dev
+EXTRAS := all,test,dev
 # One thread per test process: small tensors gain nothing from more, and processes would queue.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 .DEFAULT_GOAL := help
 .PHONY: help environment demo test quick check format bench prices clean

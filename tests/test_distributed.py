@@ -15,6 +15,9 @@ import equipoise as eq
 from tests.methods import NAMES, make
 from tests.models import MultiHead, flat_grad
 
+# One worker runs all of it, so that each set of processes is started once.
+pytestmark = pytest.mark.xdist_group("data parallel")
+
 STEPS = 10
 CASES = {
     name: (name, {}) for name in NAMES
@@ -35,7 +38,9 @@ def data(step: int) -> torch.Tensor:
     return torch.randn(12, 4, dtype=torch.float64, generator=generator)
 
 
-def train(case: str, rank: int, world: int, *, wrapped: bool, absent: bool) -> dict[str, object]:
+def train(
+    case: str, rank: int, world: int, *, wrapped: bool, absent: bool, looking: bool = False
+) -> dict[str, object]:
     """Ten steps on this process's part of each batch."""
     torch.manual_seed(0)
     model = MultiHead(3)
@@ -44,7 +49,7 @@ def train(case: str, rank: int, world: int, *, wrapped: bool, absent: bool) -> d
     balancer = make(name, **options)
     net = model
     if wrapped:
-        net = DistributedDataParallel(model, find_unused_parameters=absent)
+        net = DistributedDataParallel(model, find_unused_parameters=absent or looking)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     for step in range(STEPS):
         part = data(step).chunk(world)[rank]
@@ -68,20 +73,23 @@ def as_grad(parameter: torch.Tensor) -> torch.Tensor:
     return carrier
 
 
-def work(rank: int, world: int, folder: str, wrapped: bool, absent: bool) -> None:
+def work(rank: int, world: int, folder: str, wrapped: bool, absent: bool, looking: bool) -> None:
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world
     )
-    found = {c: train(c, rank, world, wrapped=wrapped, absent=absent) for c in CASES}
+    how = {"wrapped": wrapped, "absent": absent, "looking": looking}
+    found = {case: train(case, rank, world, **how) for case in CASES}
     torch.save(found, Path(folder) / f"{rank}.pt")
     distributed.barrier()
     distributed.destroy_process_group()
 
 
-def run(folder: Path, world: int, *, wrapped: bool, absent: bool = False) -> list[dict]:
-    mp.spawn(work, args=(world, str(folder), wrapped, absent), nprocs=world)
+def run(
+    folder: Path, world: int, *, wrapped: bool, absent: bool = False, looking: bool = False
+) -> list[dict]:
+    mp.spawn(work, args=(world, str(folder), wrapped, absent, looking), nprocs=world)
     return [torch.load(folder / f"{rank}.pt") for rank in range(world)]
 
 
@@ -93,15 +101,16 @@ def alone() -> dict[str, dict]:
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param((2, True), id="2 wrapped"),
-        pytest.param((2, False), id="2 plain"),
-        pytest.param((3, True), id="3 wrapped", marks=pytest.mark.slow),
-        pytest.param((3, False), id="3 plain", marks=pytest.mark.slow),
+        pytest.param((2, True, False), id="2 wrapped"),
+        pytest.param((2, True, True), id="2 wrapped, looking for unused parameters"),
+        pytest.param((2, False, False), id="2 plain", marks=pytest.mark.slow),
+        pytest.param((3, True, False), id="3 wrapped", marks=pytest.mark.slow),
+        pytest.param((3, False, False), id="3 plain", marks=pytest.mark.slow),
     ],
 )
 def together(request, tmp_path_factory) -> list[dict]:
-    world, wrapped = request.param
-    return run(tmp_path_factory.mktemp("ranks"), world, wrapped=wrapped)
+    world, wrapped, looking = request.param
+    return run(tmp_path_factory.mktemp("ranks"), world, wrapped=wrapped, looking=looking)
 
 
 @pytest.fixture(
@@ -140,3 +149,34 @@ def test_a_loss_absent_on_one_process_only_keeps_them_identical(case, with_absen
     one, other = with_absent
     assert one[case]["parameters"].isfinite().all()
     assert_bit_identical(one[case], other[case])
+
+
+def start_late(rank: int, world: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world
+    )
+    torch.manual_seed(0)
+    model = MultiHead(3)
+    balancer = eq.Equal(["a", "b", "c"])
+    for there in ("ab", "ac", "ab", "abc", "c"):
+        part = data(len(there)).chunk(world)[rank]
+        losses = dict(zip("abc", model(part), strict=True))
+        model.zero_grad()
+        balancer.backward({name: losses[name] for name in there})
+        found = flat_grad(list(model.parameters()))
+        torch.save(found, Path(folder) / f"{there}{rank}.pt")
+        distributed.barrier()
+    distributed.destroy_process_group()
+
+
+def test_heads_of_losses_that_start_late_are_averaged_in_a_plain_model(tmp_path) -> None:
+    mp.spawn(start_late, args=(2, str(tmp_path)), nprocs=2)
+    for there in ("ab", "ac", "abc", "c"):
+        one, other = (torch.load(tmp_path / f"{there}{rank}.pt") for rank in range(2))
+        assert torch.equal(one, other)
+        torch.manual_seed(0)
+        model = MultiHead(3)
+        losses = dict(zip("abc", model(data(len(there))), strict=True))
+        sum(losses[name] for name in there).backward()
+        torch.testing.assert_close(one, flat_grad(list(model.parameters())))

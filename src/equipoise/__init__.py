@@ -12,12 +12,15 @@ from importlib.metadata import PackageNotFoundError, version
 
 from equipoise import aggregation, optim, weighting
 from equipoise.aggregation import *  # noqa: F403
+from equipoise.aggregation.behind import Behind
 from equipoise.balancer import Balancer
 from equipoise.gradients import Gradients, Measuring
 from equipoise.measurement import measure
 from equipoise.optim import *  # noqa: F403
+from equipoise.preferences import Primary, Shares
 from equipoise.record import Record
 from equipoise.registry import create_balancer, list_balancers
+from equipoise.schedules import Cycle, Ramp, Stages
 from equipoise.sharing import SharingError
 from equipoise.weighting import *  # noqa: F403
 
@@ -28,10 +31,16 @@ except PackageNotFoundError:  # imported from a source tree that was never insta
 
 __all__ = [
     "Balancer",
+    "Behind",
+    "Cycle",
     "Gradients",
     "Measuring",
+    "Primary",
+    "Ramp",
     "Record",
+    "Shares",
     "SharingError",
+    "Stages",
     "create_balancer",
     "list_balancers",
     "measure",

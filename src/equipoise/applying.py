@@ -70,13 +70,14 @@ class Descent:
             self.average.apply(leaves)
 
     def apart(self, terms: Terms, parts: Sequence[tuple[Sequence[Tensor], Tensor]]) -> None:
-        """One call of ``backward`` for leaves whose losses are weighted differently.
+        """Leaves whose losses are weighted differently, without the hooks of a backward pass.
 
         Args:
             terms: The losses of the step.
             parts: Leaves, with the weights ``[len(present)]`` of their gradient.
         """
-        self._sharded(terms)
+        if self.backward is not None:
+            self.sharded(terms)
         unaveraged = self.average.unhooked(terms) if self.average is not None else ()
         found = [
             reached
@@ -85,6 +86,9 @@ class Descent:
                 terms.tensors, leaves, self._seeds(terms, weights), retain_graph=True
             )
         ]
+        if self.backward is None:
+            self._write_averaged(terms, found)
+            return
         self.write([leaf for leaf, _ in found], [gradient for _, gradient in found])
         if self.average is not None:
             self.average.apply(unaveraged)
@@ -142,7 +146,7 @@ class Descent:
                 "Write wrt='shared'."
             )
             raise sharing.SharingError(msg)
-        if self.average is not None and self._sharded(terms):
+        if self.average is not None and self.sharded(terms):
             losses, seeds = terms.tensors, self._seeds(terms, plain)
             self.average.sharding.onward(
                 losses, seeds, combined, above, retain_graph=self.retain_graph
@@ -153,13 +157,17 @@ class Descent:
             *_gradients(terms.tensors, above, self._seeds(terms, plain), retain_graph=True),
             *_gradients(targets, below, onward, retain_graph=self.retain_graph),
         ]
+        self._write_averaged(terms, found)
+
+    def _write_averaged(self, terms: Terms, found: list[tuple[Tensor, Tensor]]) -> None:
+        """Writes gradients that fired no hooks, averaged over the processes."""
         if self.average is not None and (leaves := self.average.leaves(terms)):
             gradients = dict(found)
             found = [(leaf, gradients.get(leaf, torch.zeros_like(leaf))) for leaf in leaves]
             self.average.processes.average([gradient for _, gradient in found])
         self.write([leaf for leaf, _ in found], [gradient for _, gradient in found])
 
-    def _sharded(self, terms: Terms) -> bool:
+    def sharded(self, terms: Terms) -> bool:
         """Whether the model is sharded, where only an ordinary backward pass goes.
 
         Raises:

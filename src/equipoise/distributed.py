@@ -147,7 +147,8 @@ class GradientAverage:
 
     def __init__(self, processes: Processes) -> None:
         self.processes = processes
-        self._leaves: tuple[Tensor, ...] | None = None
+        self._leaves: dict[Tensor, None] = {}
+        self._settled = False
         self._hooked: bool | None = None
         self.sharding = Sharding()
 
@@ -157,7 +158,7 @@ class GradientAverage:
 
     def __getstate__(self) -> dict[str, object]:
         """As for copies."""
-        return {**self.__dict__, "_leaves": None, "_hooked": None}
+        return {**self.__dict__, "_leaves": {}, "_settled": False, "_hooked": None}
 
     def leaves(self, terms: Terms) -> tuple[Tensor, ...]:
         """The leaves of a step, the same on every process; it reads the graph.
@@ -170,12 +171,15 @@ class GradientAverage:
         """
         if self.processes.count == 1:
             return ()
-        if self._leaves is None or terms.complete:
-            found = sharing.parameters(terms.tensors).everything
-            if self._leaves is None:
-                self._check_alike(found)
-            self._leaves = found
-        return self._leaves
+        if self._settled and (terms.given is None or not terms.complete):
+            return tuple(self._leaves)
+        found = sharing.parameters(terms.tensors).everything
+        if terms.complete and terms.given is not None:
+            self._leaves, self._settled = dict.fromkeys(found), True
+        elif not self._settled:
+            self._leaves.update(dict.fromkeys(found))
+            self._check_alike(tuple(self._leaves))
+        return tuple(self._leaves)
 
     def unhooked(self, terms: Terms) -> tuple[Tensor, ...]:
         """The leaves that an ordinary backward pass leaves unaveraged; to be called before it."""
@@ -192,9 +196,9 @@ class GradientAverage:
     def _check_alike(self, leaves: Sequence[Tensor]) -> None:
         if not self.processes.alike((len(leaves), sum(leaf.numel() for leaf in leaves))):
             msg = (
-                "The processes reach different parameters in the first step, so gradients cannot "
-                "be averaged. Give every process all losses in the first step, or wrap the model "
-                "in DistributedDataParallel."
+                "The processes reach different parameters before a step had every loss on all of "
+                "them, so gradients cannot be averaged. Begin with all losses everywhere, or wrap "
+                "the model in DistributedDataParallel."
             )
             raise sharing.SharingError(msg)
 

@@ -8,8 +8,10 @@ walk without masks collects.
 
 from __future__ import annotations
 
+import functools
 import heapq
 import itertools
+import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,12 +19,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
+from torch.nn.parallel.distributed import _DDPSink
 from torch.utils.checkpoint import CheckpointFunction
 
 if TYPE_CHECKING:
     from torch.autograd.graph import GradientEdge, Node
 
 _LEAF = (1 << 64) - 1  # the sequence number of every leaf; leaves are told by it
+_SINK: type = _DDPSink._backward_cls
 _STACK, _UNBIND = (
     type(made.grad_fn)
     for made in (
@@ -111,12 +115,15 @@ class _Parting:
 
     def _expand(self, node: Node) -> None:
         _refuse_reentrant_checkpoint(node)
-        losses = 0
-        for mask in self.edges[node].values():
-            losses |= mask
-        for child, output in node.next_functions:
-            if child is not None:
-                self._reach(child, output, losses)
+        masks = self.edges[node]
+        if isinstance(node, _SINK):
+            for output, mask in masks.items():
+                for child, number in _inputs(node, output):
+                    self._reach(child, number, mask)
+            return
+        losses = functools.reduce(operator.or_, masks.values())
+        for child, output in _inputs(node, 0):
+            self._reach(child, output, losses)
 
     def antichain(self) -> list[Node]:
         """Where all losses have met, going down until no node of it lies above another.
@@ -133,6 +140,17 @@ class _Parting:
             while self._open:
                 self._expand(self._pop())
         return self.meeting
+
+
+def _inputs(node: Node, output: int) -> list[tuple[Node, int]]:
+    """The edges that an output is computed from.
+
+    A data-parallel wrapper that looks for unused parameters sends all outputs of the model through
+    one node; each of them comes from the input at its own place.
+    """
+    inputs = node.next_functions
+    chosen = (inputs[output],) if isinstance(node, _SINK) else inputs
+    return [(child, number) for child, number in chosen if child is not None]
 
 
 def _root(loss: Tensor) -> tuple[Node, int]:
@@ -438,13 +456,13 @@ def leaves_around(
     seen = set(stack)
     leaves: dict[Tensor, None] = {}
     while stack:
-        node, _ = stack.pop()
+        node, output = stack.pop()
         if node._sequence_nr() == _LEAF:
             leaves[_variable(node)] = None
-        for child, output in node.next_functions:
-            if child is not None and (child, output) not in cut and (child, output) not in seen:
-                seen.add((child, output))
-                stack.append((child, output))
+        for edge in _inputs(node, output):
+            if edge not in cut and edge not in seen:
+                seen.add(edge)
+                stack.append(edge)
     return list(leaves)
 
 

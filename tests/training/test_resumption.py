@@ -15,6 +15,8 @@ import torch
 
 from tests.methods import NAMES
 
+pytestmark = pytest.mark.xdist_group("resumption")
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -287,7 +287,8 @@ class Aggregation(Balancer):
         leaves = sharing.parameters(terms.tensors)
         own = [leaf for part in leaves.own for leaf in part]
         rest = [*leaves.shared, *leaves.inputs]
-        if own and descent.backward is not None:
+        hooked = self.processes.count > 1 and not descent.sharded(terms)
+        if own and (hooked or descent.backward is not None):
             descent.apart(terms, [(own, self._own_weights(terms, weights)), (rest, weights)])
             return
         if own:
