@@ -99,7 +99,9 @@ class Measurement:
         watched = watch(terms.tensors, self.sharding.in_graph(wrt), names)
         if terms.complete and all(isinstance(t, Tensor) and t.is_leaf for t in watched.targets):
             self._known = (wrt, watched)
-        return watched if terms.complete else replace(watched, leaves=None)
+        # Another process may have losses whose own parameters this one cannot know.
+        known = terms.complete or self.processes.count == 1
+        return watched if known else replace(watched, leaves=None)
 
     def run(
         self,
