@@ -10,6 +10,7 @@ import torch
 
 import equipoise as eq
 from equipoise.aggregation.base import Aggregation
+from equipoise.benchmarks.price.memory import peak_memory
 from equipoise.measurement import Measurement
 from tests.models import MultiHead, batch, flat_grad, jacobian
 
@@ -330,3 +331,31 @@ def test_copies_and_pickles_keep_neither_rows_nor_parameters() -> None:
 def test_unknown_ways_with_heads_are_refused() -> None:
     with pytest.raises(ValueError, match="'both'; write 'weighted' or 'plain'"):
         Inverse(2, heads="both")
+
+
+WIDE_METHODS = [
+    eq.DBMTL,
+    eq.ExcessMTL,
+    eq.GradDrop,
+    eq.GradVac,
+    eq.MetaBalance,
+    eq.MoCo,
+    eq.MoDo,
+    eq.MomentumConFIG,
+    eq.SDMGrad,
+    eq.TrimmedMean,
+]
+
+
+@pytest.mark.parametrize("make", WIDE_METHODS)
+def test_a_step_takes_no_second_copy_of_the_rows_and_at_most_three_of_one(make) -> None:
+    """Two as wide as a gradient, and one for blocks; state is there since the first step."""
+    rows = torch.randn(5, 1 << 22)
+    balancer, priorities = make(5), torch.full((5,), 0.5)
+    balancer.combine(torch.ones(5), eq.Gradients(rows).scaled(priorities))
+
+    def step() -> None:
+        balancer.combine(torch.ones(5), eq.Gradients(rows).scaled(priorities))
+
+    row = rows[0].numel() * rows.element_size()
+    assert peak_memory(step, torch.device("cpu")) <= 3 * row
