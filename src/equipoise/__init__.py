@@ -17,10 +17,10 @@ from equipoise.balancer import Balancer
 from equipoise.gradients import Gradients, Measuring
 from equipoise.measurement import measure
 from equipoise.optim import *  # noqa: F403
+from equipoise.parts.schedules import Cycle, Ramp, Stages
 from equipoise.preferences import Primary, Shares
 from equipoise.record import Record
 from equipoise.registry import create_balancer, list_balancers
-from equipoise.schedules import Cycle, Ramp, Stages
 from equipoise.sharing import SharingError
 from equipoise.weighting import *  # noqa: F403
 

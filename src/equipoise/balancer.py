@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from equipoise.distributed import GradientAverage, Processes
-from equipoise.drawing import Drawing
 from equipoise.losses import Losses, LossNames, Terms, loss_names, read_losses
+from equipoise.parts.drawing import Drawing
+from equipoise.parts.schedules import Priorities, Schedules
 from equipoise.record import Record, spread
-from equipoise.schedules import Priorities, Schedules
 from equipoise.state import Stateful
 
 if TYPE_CHECKING:

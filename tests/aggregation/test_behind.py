@@ -9,8 +9,8 @@ import torch
 
 import equipoise as eq
 from equipoise.aggregation.behind import Behind
+from equipoise.parts.schedules import Ramp
 from equipoise.preferences import Primary
-from equipoise.schedules import Ramp
 from tests import methods
 from tests.models import MultiHead, batch, flat_grad, jacobian
 

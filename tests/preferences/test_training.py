@@ -15,8 +15,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 import equipoise as eq
 from equipoise.aggregation.behind import Behind
+from equipoise.parts.schedules import Ramp, Stages
 from equipoise.preferences import Primary, Shares
-from equipoise.schedules import Ramp, Stages
 from tests.methods import LOSSES, make
 from tests.models import MultiHead, batch, flat_grad
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
-from equipoise.checking import check_not_negative, check_positive
-from equipoise.marking import mark
+from equipoise.parts.checking import check_not_negative, check_positive
+from equipoise.parts.marking import mark
 from equipoise.watching import Watched, Wrt, watch
 
 if TYPE_CHECKING:

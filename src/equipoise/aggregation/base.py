@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from equipoise.gradients import Target
     from equipoise.losses import Losses, LossNames, Terms
+    from equipoise.parts.schedules import Priorities
     from equipoise.record import Record
-    from equipoise.schedules import Priorities
     from equipoise.watching import Watched, Wrt
 
 

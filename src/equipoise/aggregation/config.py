@@ -9,8 +9,8 @@ import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
 from equipoise.aggregation.solving import solve
-from equipoise.checking import check_choice
 from equipoise.losses import per_loss
+from equipoise.parts.checking import check_choice
 from equipoise.solvers.scaling import unit_diagonal
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
-from equipoise.checking import check_not_negative, check_positive
+from equipoise.parts.checking import check_not_negative, check_positive
 
 if TYPE_CHECKING:
     from torch import Tensor

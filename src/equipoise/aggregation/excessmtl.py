@@ -9,7 +9,7 @@ import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
 from equipoise.aggregation.reduction import Reduction, checked_reduction
-from equipoise.checking import check_not_negative, check_positive
+from equipoise.parts.checking import check_not_negative, check_positive
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
-from equipoise.checking import check_not_negative, check_positive
-from equipoise.drawing import Drawing
 from equipoise.losses import per_loss
+from equipoise.parts.checking import check_not_negative, check_positive
+from equipoise.parts.drawing import Drawing
 
 if TYPE_CHECKING:
     from torch.amp.grad_scaler import GradScaler

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
-from equipoise.checking import check_positive
 from equipoise.losses import per_loss
+from equipoise.parts.checking import check_positive
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
-from equipoise.checking import check_choice, check_not_negative, check_positive
-from equipoise.descending import Rule, WeightOptimizer
-from equipoise.partial_descent import descend_where
-from equipoise.rates import training_rates
+from equipoise.parts.checking import check_choice, check_not_negative, check_positive
+from equipoise.parts.descending import Rule, WeightOptimizer
+from equipoise.parts.partial_descent import descend_where
+from equipoise.parts.rates import training_rates
 
 if TYPE_CHECKING:
     from torch import Tensor

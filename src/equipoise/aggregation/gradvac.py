@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
-from equipoise.checking import check_choice, check_not_negative
-from equipoise.drawing import Drawing
+from equipoise.parts.checking import check_choice, check_not_negative
+from equipoise.parts.drawing import Drawing
 
 if TYPE_CHECKING:
     from torch import Tensor

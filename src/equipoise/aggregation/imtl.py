@@ -8,8 +8,8 @@ import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
 from equipoise.aggregation.solving import solve
-from equipoise.descending import Rule, WeightOptimizer
 from equipoise.losses import per_loss
+from equipoise.parts.descending import Rule, WeightOptimizer
 from equipoise.solvers import equal_projection
 
 if TYPE_CHECKING:

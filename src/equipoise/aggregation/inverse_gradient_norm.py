@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
-from equipoise.checking import check_positive
-from equipoise.inverse import inverse_weights
 from equipoise.losses import per_loss
+from equipoise.parts.checking import check_positive
+from equipoise.parts.inverse import inverse_weights
 
 if TYPE_CHECKING:
     from torch import Tensor

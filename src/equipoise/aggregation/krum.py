@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
-from equipoise.checking import check_choice
+from equipoise.parts.checking import check_choice
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
-from equipoise.checking import check_choice, check_not_negative
-from equipoise.marking import mark
+from equipoise.parts.checking import check_choice, check_not_negative
+from equipoise.parts.marking import mark
 
 if TYPE_CHECKING:
     from torch import Tensor

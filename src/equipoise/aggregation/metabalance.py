@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
-from equipoise.marking import mark
+from equipoise.parts.marking import mark
 
 if TYPE_CHECKING:
     from torch import Tensor

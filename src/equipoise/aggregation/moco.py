@@ -9,8 +9,8 @@ import torch
 from equipoise.aggregation.base import Aggregation, AggregationOptions
 from equipoise.aggregation.mgda import Normalization
 from equipoise.aggregation.solving import solve
-from equipoise.checking import check_choice, check_not_negative
 from equipoise.gradients import Gradients
+from equipoise.parts.checking import check_choice, check_not_negative
 from equipoise.solvers.simplex import simplex_projection
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
 from equipoise.aggregation.config import LENGTHS, Length, conflict_free
-from equipoise.checking import check_choice, check_not_negative
 from equipoise.gradients import Gradients, column_blocks
+from equipoise.parts.checking import check_choice, check_not_negative
 
 if TYPE_CHECKING:
     from torch import Tensor

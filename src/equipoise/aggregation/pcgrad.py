@@ -8,7 +8,7 @@ import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
 from equipoise.aggregation.reduction import Reduction, checked_reduction
-from equipoise.drawing import Drawing
+from equipoise.parts.drawing import Drawing
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,8 +10,8 @@ import torch
 from equipoise.aggregation.base import AggregationOptions
 from equipoise.aggregation.observing import ObservingAggregation
 from equipoise.aggregation.solving import solve
-from equipoise.checking import check_not_negative, check_positive
 from equipoise.losses import per_loss
+from equipoise.parts.checking import check_not_negative, check_positive
 from equipoise.solvers.simplex import simplex_projection
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """Preferences: what a user wants of the losses, on top of any method.
 
 `Primary` and `Shares` go around a balancer and are balancers themselves, so that they stack. A
-priority that changes with time is a schedule in ``priorities``: see `equipoise.schedules`.
+priority that changes with time is a schedule in ``priorities``: see `equipoise.parts.schedules`.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from equipoise.checking import check_positive
+from equipoise.parts.checking import check_positive
 from equipoise.weighting.preference import PreferenceWeighting
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 
-from equipoise.descending import WeightOptimizer
 from equipoise.losses import per_loss, read_losses
+from equipoise.parts.descending import WeightOptimizer
 from equipoise.weighting.base import Weighting
 
 if TYPE_CHECKING:

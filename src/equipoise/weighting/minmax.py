@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 
-from equipoise.checking import check_choice
-from equipoise.descending import Rule, WeightOptimizer
-from equipoise.partial_descent import descend_where
+from equipoise.parts.checking import check_choice
+from equipoise.parts.descending import Rule, WeightOptimizer
+from equipoise.parts.partial_descent import descend_where
 from equipoise.weighting.base import Weighting
 
 if TYPE_CHECKING:

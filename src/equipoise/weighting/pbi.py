@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from equipoise.checking import check_positive
 from equipoise.losses import per_loss
+from equipoise.parts.checking import check_positive
 from equipoise.weighting.preference import PreferenceWeighting
 
 if TYPE_CHECKING:

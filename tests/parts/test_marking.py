@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from equipoise.marking import mark
+from equipoise.parts.marking import mark
 
 
 def test_without_a_name_the_default_position_is_marked():

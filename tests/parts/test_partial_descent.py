@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from equipoise.descending import WeightOptimizer
-from equipoise.partial_descent import descend_where
+from equipoise.parts.descending import WeightOptimizer
+from equipoise.parts.partial_descent import descend_where
 from equipoise.state import Stateful
 from tests.golden import tensor
 

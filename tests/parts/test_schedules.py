@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import equipoise as eq
-from equipoise.schedules import Cycle, Ramp, Stages
+from equipoise.parts.schedules import Cycle, Ramp, Stages
 from tests import methods
 from tests.models import MultiHead, batch, flat_grad
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from equipoise.inverse import inverse_weights
+from equipoise.parts.inverse import inverse_weights
 from tests.golden import tensor
 
 

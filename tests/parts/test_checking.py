@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from equipoise.checking import check_choice, check_not_negative, check_positive
+from equipoise.parts.checking import check_choice, check_not_negative, check_positive
 
 
 def test_a_choice_that_does_not_exist_is_refused_with_those_that_do():

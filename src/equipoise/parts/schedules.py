@@ -18,8 +18,8 @@ from typing import Literal, TypeAlias
 
 from torch import Tensor
 
-from equipoise.checking import check_choice, check_positive
 from equipoise.losses import per_loss
+from equipoise.parts.checking import check_choice, check_positive
 
 Schedule: TypeAlias = Callable[[int], float]
 """The priority at a step, from the number of steps learned before it."""

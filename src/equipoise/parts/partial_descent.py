@@ -9,7 +9,7 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from equipoise.descending import WeightOptimizer
+    from equipoise.parts.descending import WeightOptimizer
     from equipoise.state import Stateful
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from equipoise.rates import training_rates
+from equipoise.parts.rates import training_rates
 from tests.golden import tensor
 
 

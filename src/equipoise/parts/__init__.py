@@ -1,0 +1,1 @@
+"""What methods are made of: descent on weights, draws, schedules of priorities, rates, checks."""
