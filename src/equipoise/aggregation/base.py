@@ -175,7 +175,8 @@ class Aggregation(Balancer):
             losses: The losses of this step.
 
         Returns:
-            ``sum_i w_i L_i``, with constant weights.
+            ``sum_i w_i L_i``, with constant weights. One scalar can give heads weighted gradients
+            only: for ``heads="plain"`` call `backward`.
 
         Raises:
             TypeError: If the method is no weighting of the losses.
