@@ -5,8 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equipoise.gradients import Gradients, Measuring, Passes, StreamedGradients, l2_norm, stack_rows
-from tests.models import MultiHead, batch, jacobian
+from equipoise.gradients import Gradients
+from equipoise.passes import Passes
+from equipoise.streaming import l2_norm
 
 shapes = st.tuples(st.integers(1, 6), st.integers(1, 9), st.integers(0, 2**31))
 
@@ -94,14 +95,6 @@ def test_a_part_of_the_columns_serves_formulas_of_one_column_and_no_sums_over_th
         part.blocks()
 
 
-def test_streamed_gradients_go_through_a_formula_like_stacked_ones() -> None:
-    model = MultiHead(3)
-    losses, parameters = model(batch()), list(model.parameters())
-    streamed = StreamedGradients(passes_of(losses, parameters), [p.numel() for p in parameters])
-    found = streamed.entrywise(lambda g: g.amax(0))
-    torch.testing.assert_close(found, jacobian(losses, parameters).amax(0))
-
-
 def test_wrong_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match=r"shape \[T, P\]; got \(3,\)"):
         Gradients(torch.zeros(3))
@@ -111,82 +104,3 @@ def test_wrong_shapes_are_refused() -> None:
 
 def test_half_precision_rows_give_a_single_precision_gramian() -> None:
     assert Gradients(torch.ones(2, 3, dtype=torch.bfloat16)).gram().dtype == torch.float32
-
-
-@pytest.mark.parametrize("chunk", [1, 2, 3, 7])
-def test_stacked_rows_equal_the_jacobian_for_every_chunk(chunk) -> None:
-    model = MultiHead(5)
-    losses, parameters = model(batch()), list(model.trunk.parameters())
-    sizes = [p.numel() for p in parameters]
-    out = torch.full((5, sum(sizes)), torch.nan, dtype=torch.float64)
-    stack_rows(passes_of(losses, parameters), out, sizes, chunk)
-    torch.testing.assert_close(out, jacobian(losses, parameters))
-
-
-@pytest.mark.parametrize("chunk", [1, 2])
-def test_one_pass_also_finds_the_gradient_of_a_loss_s_own_leaves(chunk) -> None:
-    model = MultiHead(3)
-    losses, parameters = model(batch()), list(model.trunk.parameters())
-    own = [tuple(head.parameters()) for head in model.heads]
-    passes = passes_of(losses, parameters, own=own)
-    sizes = [p.numel() for p in parameters]
-    stack_rows(passes, torch.empty(3, sum(sizes), dtype=torch.float64), sizes, chunk)
-    for loss, leaves, found in zip(losses, own, passes.own_gradients, strict=True):
-        for leaf, gradient in zip(leaves, found, strict=True):
-            torch.testing.assert_close(
-                gradient, torch.autograd.grad(loss, leaf, retain_graph=True)[0]
-            )
-
-
-@pytest.mark.parametrize("rows", [2, 3, 4, 6, None])
-def test_streamed_gradients_equal_the_stacked_ones_within_any_budget(rows) -> None:
-    model = MultiHead(5)
-    losses, parameters = model(batch()), list(model.parameters())
-    expected = Gradients(jacobian(losses, parameters))
-    streamed = StreamedGradients(
-        passes_of(losses, parameters), [p.numel() for p in parameters], rows
-    )
-    torch.testing.assert_close(streamed.norms(), expected.norms())
-    torch.testing.assert_close(streamed.gram(), expected.gram())
-    torch.testing.assert_close(streamed.matrix(), expected.matrix())
-
-
-@pytest.mark.parametrize(
-    ("rows", "passes"), [(None, 5), (5, 5), (4, 5 + 2 + 1), (3, 5 + 3 + 1 + 1), (2, 16)]
-)
-def test_the_price_is_stated_and_kept(rows, passes) -> None:
-    model = MultiHead(5)
-    losses, parameters = model(batch()), list(model.parameters())
-    assert Measuring(rows=rows).passes(5, norms_only=False) == passes
-    assert Measuring(rows=rows).passes(5, norms_only=True) == 6
-    if rows is not None and rows < 5:
-        counted = CountedPasses(losses, parameters)
-        StreamedGradients(counted, [p.numel() for p in parameters], rows).gram()
-        assert counted.count + 1 == passes
-
-
-class CountedPasses(Passes):
-    count = 0
-
-    def row(self, i, *, last=False):
-        self.count += 1
-        return super().row(i, last=last)
-
-
-def test_budgets_that_cannot_be_kept_are_refused() -> None:
-    with pytest.raises(ValueError, match="at least 2 rows"):
-        Measuring(rows=1)
-    with pytest.raises(ValueError, match="`chunk` is 0"):
-        Measuring(chunk=0)
-
-
-def test_what_was_measured_is_known_without_a_pass() -> None:
-    model = MultiHead(3)
-    counted = CountedPasses(model(batch()), list(model.parameters()))
-    streamed = StreamedGradients(counted, [p.numel() for p in model.parameters()])
-    assert streamed.measured() == (None, None)
-    streamed.norms()
-    norms, cosines = streamed.measured()
-    assert norms is not None
-    assert cosines is None
-    assert counted.count == 3

@@ -12,7 +12,8 @@ from torch import nn
 from torch.autograd.graph import get_gradient_edge
 from torch.utils.checkpoint import checkpoint
 
-from equipoise.sharing import SharingError, last_shared, leaves_below, parameters, representation
+from equipoise.graph import SharingError
+from equipoise.sharing import last_shared, leaves_below, parameters, representation
 from tests.models import MultiHead, batch
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from equipoise.sharing import SharingError
+from equipoise.graph import SharingError
 from equipoise.watching import like, watch
 from tests.models import MultiHead, batch
 

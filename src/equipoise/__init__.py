@@ -14,14 +14,15 @@ from equipoise import aggregation, optim, weighting
 from equipoise.aggregation import *  # noqa: F403
 from equipoise.aggregation.behind import Behind
 from equipoise.balancer import Balancer
-from equipoise.gradients import Gradients, Measuring
+from equipoise.gradients import Gradients
+from equipoise.graph import SharingError
 from equipoise.measurement import measure
+from equipoise.measuring import Measuring
 from equipoise.optim import *  # noqa: F403
 from equipoise.parts.schedules import Cycle, Ramp, Stages
 from equipoise.preferences import Primary, Shares
 from equipoise.record import Record
 from equipoise.registry import create_balancer, list_balancers
-from equipoise.sharing import SharingError
 from equipoise.weighting import *  # noqa: F403
 
 try:

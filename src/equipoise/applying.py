@@ -10,14 +10,16 @@ import torch
 from torch import Tensor
 
 from equipoise import sharing
+from equipoise.graph import SharingError
 from equipoise.permitting import permitted
 
 if TYPE_CHECKING:
     from torch.amp.grad_scaler import GradScaler
 
     from equipoise.distributed import GradientAverage
-    from equipoise.gradients import Passes, Target
     from equipoise.losses import Terms
+    from equipoise.passes import Passes
+    from equipoise.watching import Target
 
 BackwardCall: TypeAlias = Callable[[Tensor], object]
 """Stands for ``Tensor.backward``: ``accelerator.backward`` or ``fabric.backward``."""
@@ -145,7 +147,7 @@ class Descent:
                 "weights, or a connection that skips it), so gradients cannot be combined there. "
                 "Write wrt='shared'."
             )
-            raise sharing.SharingError(msg)
+            raise SharingError(msg)
         if self.average is not None and self.sharded(terms):
             losses, seeds = terms.tensors, self._seeds(terms, plain)
             self.average.sharding.onward(

@@ -18,6 +18,7 @@ from torch import Tensor, distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from equipoise import sharing
+from equipoise.graph import SharingError
 from equipoise.sharding import Sharding
 
 if TYPE_CHECKING:
@@ -200,7 +201,7 @@ class GradientAverage:
                 "them, so gradients cannot be averaged. Begin with all losses everywhere, or wrap "
                 "the model in DistributedDataParallel."
             )
-            raise sharing.SharingError(msg)
+            raise SharingError(msg)
 
     def apply(self, leaves: Sequence[Tensor]) -> None:
         """Averages what the backward pass left in ``.grad``."""

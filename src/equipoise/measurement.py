@@ -10,16 +10,19 @@ import torch
 from torch import Tensor
 
 from equipoise.distributed import Processes
-from equipoise.gradients import Gradients, Measuring, Passes, StreamedGradients, stack_rows
+from equipoise.gradients import Gradients
+from equipoise.graph import SharingError
 from equipoise.losses import Losses, loss_names, read_losses
+from equipoise.measuring import Measuring
+from equipoise.passes import Passes, stack_rows
 from equipoise.sharding import ShardedPasses, Sharding
-from equipoise.sharing import Parameters, SharingError
+from equipoise.sharing import Parameters
+from equipoise.streaming import StreamedGradients
 from equipoise.watching import Watched, watch
 
 if TYPE_CHECKING:
-    from equipoise.gradients import Target
     from equipoise.losses import Terms
-    from equipoise.watching import Wrt
+    from equipoise.watching import Target, Wrt
 
 
 @dataclass(frozen=True)

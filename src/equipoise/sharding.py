@@ -23,8 +23,9 @@ import torch
 from torch import Tensor, distributed, nn
 
 from equipoise.applying import accumulate
-from equipoise.gradients import Passes
-from equipoise.sharing import SharingError, parameters
+from equipoise.graph import SharingError
+from equipoise.passes import Passes
+from equipoise.sharing import parameters
 
 if TYPE_CHECKING:
     from torch.distributed.fsdp import FSDPModule
@@ -34,9 +35,8 @@ if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
 
     from equipoise.distributed import Processes
-    from equipoise.gradients import Target
     from equipoise.losses import Terms
-    from equipoise.watching import Wrt
+    from equipoise.watching import Target, Wrt
 
 Shards: TypeAlias = "Mapping[Tensor, DTensor]"
 """The shard behind each leaf."""

@@ -1,43 +1,30 @@
-"""Reads the autograd graph: which parameters the losses share, and where their paths part.
-
-One walk goes down from all losses at once, newest node first, and keeps for every edge of the
-graph the set of losses that reach it (a bit mask). It stops where every open edge is reached by all
-losses: those edges are the shared representation. Below them everything is shared, which a plain
-walk without masks collects.
-"""
+"""What the losses of a step share: parameters, the last shared layer, the representation."""
 
 from __future__ import annotations
 
-import functools
 import heapq
 import itertools
-import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import get_gradient_edge
-from torch.nn.parallel.distributed import _DDPSink
-from torch.utils.checkpoint import CheckpointFunction
+
+from equipoise.graph import (
+    LEAF,
+    Parting,
+    SharingError,
+    below,
+    edges_of,
+    inputs_of,
+    is_compiled_node,
+    refuse_reentrant_checkpoint,
+    variable,
+)
 
 if TYPE_CHECKING:
     from torch.autograd.graph import GradientEdge, Node
-
-_LEAF = (1 << 64) - 1  # the sequence number of every leaf; leaves are told by it
-_SINK: type = _DDPSink._backward_cls
-_STACK, _UNBIND = (
-    type(made.grad_fn)
-    for made in (
-        torch.stack([torch.zeros((), requires_grad=True)]),
-        torch.zeros(1, requires_grad=True).unbind()[0],
-    )
-)
-
-
-class SharingError(ValueError):
-    """The losses do not share what was asked for."""
 
 
 @dataclass(frozen=True)
@@ -61,189 +48,13 @@ class Parameters:
         return (*self.shared, *self.inputs, *(leaf for leaves in self.own for leaf in leaves))
 
 
-class _Edge(NamedTuple):
-    node: Node
-    output: int
-
-
-class _Parting:
-    """The walk through the heads: from the losses down to where all of their paths have met."""
-
-    def __init__(self, losses: Sequence[Tensor]) -> None:
-        self.full = (1 << len(losses)) - 1
-        self.edges: dict[Node, dict[int, int]] = {}
-        self.leaves: dict[Node, int] = {}
-        self._open: set[Node] = set()
-        self._pending: set[Node] = set()
-        self._heap: list[tuple[int, int, Node]] = []
-        for i, loss in enumerate(losses):
-            node, output = _root(loss)
-            self._reach(node, output, 1 << i)
-        while self._open:
-            self._expand(self._pop())
-
-    @property
-    def meeting(self) -> list[Node]:
-        """Where all losses have met: nodes whose every reached output all of them reach."""
-        newest_first = sorted(self._pending, key=lambda node: -node._sequence_nr())
-        leaves = [node for node, mask in self.leaves.items() if mask == self.full]
-        return [*newest_first, *leaves]
-
-    def _reach(self, node: Node, output: int, losses: int) -> None:
-        number = node._sequence_nr()
-        if number == _LEAF:
-            self.leaves[node] = self.leaves.get(node, 0) | losses
-            return
-        outputs = self.edges.setdefault(node, {})
-        known = outputs.get(output, 0)
-        if known | losses == known:
-            return
-        outputs[output] = known | losses
-        if node not in self._pending:
-            self._pending.add(node)
-            heapq.heappush(self._heap, (-number, id(node), node))
-        if all(mask == self.full for mask in outputs.values()):
-            self._open.discard(node)
-        else:
-            self._open.add(node)
-
-    def _pop(self) -> Node:
-        node = heapq.heappop(self._heap)[2]
-        self._pending.discard(node)
-        self._open.discard(node)
-        return node
-
-    def _expand(self, node: Node) -> None:
-        _refuse_reentrant_checkpoint(node)
-        masks = self.edges[node]
-        if isinstance(node, _SINK):
-            for output, mask in masks.items():
-                for child, number in _inputs(node, output):
-                    self._reach(child, number, mask)
-            return
-        losses = functools.reduce(operator.or_, masks.values())
-        for child, output in _inputs(node, 0):
-            self._reach(child, output, losses)
-
-    def antichain(self) -> list[Node]:
-        """Where all losses have met, going down until no node of it lies above another.
-
-        A skip connection into every head leaves two edges that all losses reach, one above the
-        other. Gradients there would count the lower path twice.
-        """
-        while above := _above(self.meeting):
-            for node in sorted(above, key=lambda node: -node._sequence_nr()):
-                self._expand(node)
-            self._pending -= above
-            self._heap = [(-node._sequence_nr(), id(node), node) for node in self._pending]
-            heapq.heapify(self._heap)
-            while self._open:
-                self._expand(self._pop())
-        return self.meeting
-
-
-def _inputs(node: Node, output: int) -> list[tuple[Node, int]]:
-    """The edges that an output is computed from.
-
-    A data-parallel wrapper that looks for unused parameters sends all outputs of the model through
-    one node; each of them comes from the input at its own place.
-    """
-    inputs = node.next_functions
-    chosen = (inputs[output],) if isinstance(node, _SINK) else inputs
-    return [(child, number) for child, number in chosen if child is not None]
-
-
-def _root(loss: Tensor) -> tuple[Node, int]:
-    """Where the walk from a loss begins.
-
-    Losses stacked into one tensor and taken apart again are followed each on its own: autograd
-    knows the two operations only as places where all of them meet.
-    """
-    edge = get_gradient_edge(loss)
-    if isinstance(edge.node, _UNBIND):
-        stack = edge.node.next_functions[0][0]
-        if stack is not None and isinstance(stack, _STACK):
-            node, output = stack.next_functions[edge.output_nr]
-            if node is not None:
-                return node, output
-    return edge.node, edge.output_nr
-
-
-def _above(frontier: Sequence[Node]) -> set[Node]:
-    """The nodes at or below the frontier from which another node of the frontier is reached."""
-    if len(frontier) < 2:
-        return set()
-    members = set(frontier)
-    floor = min(node._sequence_nr() for node in frontier)
-    if any(node._sequence_nr() == _LEAF for node in frontier):
-        floor = -1
-    above: set[Node] = set()
-    for node in _children_first(frontier, floor):
-        for child, _ in node.next_functions:
-            if child in members or child in above:
-                above.add(node)
-                break
-    return above
-
-
-def _children_first(roots: Iterable[Node], floor: int = -1) -> Iterable[Node]:
-    """Every node that is newer than ``floor`` and reached from the roots, inputs before users."""
-    seen: set[Node] = set()
-    stack = [(node, False) for node in roots]
-    while stack:
-        node, done = stack.pop()
-        if done:
-            yield node
-        elif node not in seen:
-            seen.add(node)
-            stack.append((node, True))
-            stack.extend(
-                (child, False)
-                for child, _ in node.next_functions
-                if child is not None and child not in seen and child._sequence_nr() > floor
-            )
-
-
-def _below(frontier: Iterable[Node]) -> dict[Node, None]:
-    """The leaves reached from the frontier, in the order of the walk."""
-    leaves: dict[Node, None] = {}
-    stack = list(frontier)
-    seen: set[Node] = set(stack)
-    while stack:
-        node = stack.pop()
-        if node._sequence_nr() == _LEAF:
-            leaves[node] = None
-            continue
-        _refuse_reentrant_checkpoint(node)
-        for child, _ in node.next_functions:
-            if child is not None and child not in seen:
-                seen.add(child)
-                stack.append(child)
-    return leaves
-
-
-def _refuse_reentrant_checkpoint(node: Node) -> None:
-    if isinstance(node, CheckpointFunction._backward_cls):
-        msg = (
-            "Part of the model runs under `torch.utils.checkpoint.checkpoint(..., "
-            "use_reentrant=True)`, which hides its parameters from the graph. "
-            "Write `use_reentrant=False`."
-        )
-        raise SharingError(msg)
-
-
-def _is_compiled(node: Node) -> bool:
-    function = getattr(type(node), "_forward_cls", None)
-    return hasattr(function, "compiled_fw")
-
-
 def is_compiled(losses: Sequence[Tensor]) -> bool:
     """Whether some part of the graph is a compiled function."""
-    stack = [node for node, _ in _edges(losses)]
+    stack = [node for node, _ in edges_of(losses)]
     seen = set(stack)
     while stack:
         node = stack.pop()
-        if _is_compiled(node):
+        if is_compiled_node(node):
             return True
         for child, _ in node.next_functions:
             if child is not None and child not in seen:
@@ -264,20 +75,15 @@ def refuse_parting_in_compiled(losses: Sequence[Tensor], instead: str) -> None:
     """
     if len(losses) < 2:
         return
-    parting = _Parting(losses)
+    parting = Parting(losses)
     for node, outputs in parting.edges.items():
-        if len(set(outputs.values())) > 1 and _is_compiled(node):
+        if len(set(outputs.values())) > 1 and is_compiled_node(node):
             msg = (
                 "The paths of the losses part inside a compiled function, where shared parameters "
                 f"and heads cannot be told apart. Pass {instead}, or compile the shared part "
                 "alone: `model.trunk.compile()`."
             )
             raise SharingError(msg)
-
-
-def _variable(leaf: Node) -> Tensor:
-    variable: Tensor = leaf.variable  # type: ignore[attr-defined]
-    return variable
 
 
 def parameters(losses: Sequence[Tensor]) -> Parameters:
@@ -299,10 +105,10 @@ def parameters(losses: Sequence[Tensor]) -> Parameters:
         >>> found.shared[0] is trunk, found.own[1][0] is head
         (True, True)
     """
-    parting = _Parting(losses)
+    parting = Parting(losses)
     masks = dict(parting.leaves)
-    masks.update(dict.fromkeys(_below(parting.meeting), parting.full))
-    leaves = {_variable(node): mask for node, mask in masks.items()}
+    masks.update(dict.fromkeys(below(parting.meeting), parting.full))
+    leaves = {variable(node): mask for node, mask in masks.items()}
     single = len(losses) == 1
     shared = [leaf for leaf, mask in leaves.items() if single or mask & (mask - 1)]
     own = [
@@ -333,7 +139,7 @@ def representation(
     Raises:
         SharingError: If the losses never all meet.
     """
-    parting = _Parting(losses)
+    parting = Parting(losses)
     frontier = parting.antichain()
     if not frontier:
         msg = "The losses never all meet in the graph, so there is no shared representation."
@@ -363,7 +169,7 @@ def last_shared(losses: Sequence[Tensor], names: Sequence[str] | None = None) ->
     Raises:
         SharingError: If the losses never all meet, or share no parameter.
     """
-    parting = _Parting(losses)
+    parting = Parting(losses)
     fallback: tuple[Tensor, ...] = ()
     for layer in map(_without_inputs, _layers(parting.meeting)):
         # An input that requires gradients is a leaf too, but no layer if there are any.
@@ -385,10 +191,10 @@ def _layers(frontier: Sequence[Node]) -> Iterable[tuple[Tensor, ...]]:
     heapq.heapify(heap)
     while heap:
         number, _, node = heapq.heappop(heap)
-        if -number == _LEAF:
-            yield (_variable(node),)
+        if -number == LEAF:
+            yield (variable(node),)
             continue
-        _refuse_reentrant_checkpoint(node)
+        refuse_reentrant_checkpoint(node)
         layer: dict[Tensor, None] = {}
         for child, _ in node.next_functions:
             if child is None:
@@ -413,8 +219,8 @@ def _without_inputs(layer: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 def _parametric(node: Node, depth: int = 6) -> tuple[Tensor, ...]:
     """The parameters that a node computes from, if it computes from parameters alone; else none."""
-    if node._sequence_nr() == _LEAF:
-        return (_variable(node),)
+    if node._sequence_nr() == LEAF:
+        return (variable(node),)
     found: list[Tensor] = []
     for child, _ in node.next_functions:
         part = _parametric(child, depth - 1) if child is not None and depth else ()
@@ -428,7 +234,7 @@ def _named(losses: Sequence[Tensor], names: Sequence[str] | None) -> list[str]:
     return [str(i) for i in range(len(losses))] if names is None else list(names)
 
 
-def _who_meets_whom(parting: _Parting, names: Sequence[str]) -> str:
+def _who_meets_whom(parting: Parting, names: Sequence[str]) -> str:
     masks = {mask for outputs in parting.edges.values() for mask in outputs.values()}
     masks.update(parting.leaves.values())
     met = [mask for mask in masks if mask & (mask - 1)]
@@ -444,28 +250,23 @@ def _who_meets_whom(parting: _Parting, names: Sequence[str]) -> str:
 
 def leaves_below(targets: Iterable[Tensor | GradientEdge]) -> list[Tensor]:
     """The leaves whose gradients flow through some of the targets, leaf targets included."""
-    return [_variable(node) for node in _below(node for node, _ in _edges(targets))]
+    return [variable(node) for node in below(node for node, _ in edges_of(targets))]
 
 
 def leaves_around(
     losses: Sequence[Tensor], targets: Iterable[Tensor | GradientEdge]
 ) -> list[Tensor]:
     """The leaves that losses reach on paths through none of the targets."""
-    cut = set(_edges(targets))
-    stack = [edge for edge in _edges(losses) if edge not in cut]
+    cut = set(edges_of(targets))
+    stack = [edge for edge in edges_of(losses) if edge not in cut]
     seen = set(stack)
     leaves: dict[Tensor, None] = {}
     while stack:
         node, output = stack.pop()
-        if node._sequence_nr() == _LEAF:
-            leaves[_variable(node)] = None
-        for edge in _inputs(node, output):
+        if node._sequence_nr() == LEAF:
+            leaves[variable(node)] = None
+        for edge in inputs_of(node, output):
             if edge not in cut and edge not in seen:
                 seen.add(edge)
                 stack.append(edge)
     return list(leaves)
-
-
-def _edges(targets: Iterable[Tensor | GradientEdge]) -> list[tuple[Node, int]]:
-    found = [get_gradient_edge(t) if isinstance(t, Tensor) else t for t in targets]
-    return [(edge.node, edge.output_nr) for edge in found]

@@ -5,17 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
 from equipoise import sharing
-from equipoise.sharing import SharingError
+from equipoise.graph import SharingError
 
-if TYPE_CHECKING:
-    from equipoise.gradients import Target
-
+Target: TypeAlias = Tensor | GradientEdge
+"""What gradients are taken with respect to."""
 Wrt: TypeAlias = (
     Literal["shared", "last_shared", "representation"] | nn.Module | Tensor | Iterable[Tensor]
 )

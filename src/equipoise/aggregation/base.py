@@ -13,8 +13,9 @@ from equipoise import sharing
 from equipoise.applying import BackwardCall, Descent
 from equipoise.balancer import Balancer, BalancerOptions, LooksAt
 from equipoise.explaining import explained
-from equipoise.gradients import Gradients, Measuring
+from equipoise.gradients import Gradients
 from equipoise.measurement import Measured, Measurement
+from equipoise.measuring import Measuring
 from equipoise.sharding import Sharding
 
 if TYPE_CHECKING:
@@ -22,11 +23,10 @@ if TYPE_CHECKING:
     from torch.amp.grad_scaler import GradScaler
     from torch.distributed import ProcessGroup
 
-    from equipoise.gradients import Target
     from equipoise.losses import Losses, LossNames, Terms
     from equipoise.parts.schedules import Priorities
     from equipoise.record import Record
-    from equipoise.watching import Watched, Wrt
+    from equipoise.watching import Target, Watched, Wrt
 
 
 class AggregationOptions(BalancerOptions, total=False):

@@ -8,7 +8,8 @@ import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
 from equipoise.aggregation.config import LENGTHS, Length, conflict_free
-from equipoise.gradients import Gradients, column_blocks
+from equipoise.blocks import column_blocks
+from equipoise.gradients import Gradients
 from equipoise.parts.checking import check_choice, check_not_negative
 
 if TYPE_CHECKING:

@@ -1,0 +1,227 @@
+"""The autograd graph: walks over its nodes, and where the paths of several losses meet.
+
+One walk goes down from all losses at once, newest node first, and keeps for every edge of the
+graph the set of losses that reach it (a bit mask). It stops where every open edge is reached by all
+losses: there their paths have met. Below, everything is shared, which a plain walk collects.
+"""
+
+from __future__ import annotations
+
+import functools
+import heapq
+import operator
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import get_gradient_edge
+from torch.nn.parallel.distributed import _DDPSink
+from torch.utils.checkpoint import CheckpointFunction
+
+if TYPE_CHECKING:
+    from torch.autograd.graph import GradientEdge, Node
+
+LEAF = (1 << 64) - 1  # the sequence number of every leaf; leaves are told by it
+_SINK: type = _DDPSink._backward_cls
+_STACK, _UNBIND = (
+    type(made.grad_fn)
+    for made in (
+        torch.stack([torch.zeros((), requires_grad=True)]),
+        torch.zeros(1, requires_grad=True).unbind()[0],
+    )
+)
+
+
+class SharingError(ValueError):
+    """The losses do not share what was asked for."""
+
+
+class _Edge(NamedTuple):
+    node: Node
+    output: int
+
+
+class Parting:
+    """The walk through the heads: from the losses down to where all of their paths have met."""
+
+    def __init__(self, losses: Sequence[Tensor]) -> None:
+        self.full = (1 << len(losses)) - 1
+        self.edges: dict[Node, dict[int, int]] = {}
+        self.leaves: dict[Node, int] = {}
+        self._open: set[Node] = set()
+        self._pending: set[Node] = set()
+        self._heap: list[tuple[int, int, Node]] = []
+        for i, loss in enumerate(losses):
+            node, output = _root(loss)
+            self._reach(node, output, 1 << i)
+        while self._open:
+            self._expand(self._pop())
+
+    @property
+    def meeting(self) -> list[Node]:
+        """Where all losses have met: nodes whose every reached output all of them reach."""
+        newest_first = sorted(self._pending, key=lambda node: -node._sequence_nr())
+        leaves = [node for node, mask in self.leaves.items() if mask == self.full]
+        return [*newest_first, *leaves]
+
+    def _reach(self, node: Node, output: int, losses: int) -> None:
+        number = node._sequence_nr()
+        if number == LEAF:
+            self.leaves[node] = self.leaves.get(node, 0) | losses
+            return
+        outputs = self.edges.setdefault(node, {})
+        known = outputs.get(output, 0)
+        if known | losses == known:
+            return
+        outputs[output] = known | losses
+        if node not in self._pending:
+            self._pending.add(node)
+            heapq.heappush(self._heap, (-number, id(node), node))
+        if all(mask == self.full for mask in outputs.values()):
+            self._open.discard(node)
+        else:
+            self._open.add(node)
+
+    def _pop(self) -> Node:
+        node = heapq.heappop(self._heap)[2]
+        self._pending.discard(node)
+        self._open.discard(node)
+        return node
+
+    def _expand(self, node: Node) -> None:
+        refuse_reentrant_checkpoint(node)
+        masks = self.edges[node]
+        if isinstance(node, _SINK):
+            for output, mask in masks.items():
+                for child, number in inputs_of(node, output):
+                    self._reach(child, number, mask)
+            return
+        losses = functools.reduce(operator.or_, masks.values())
+        for child, output in inputs_of(node, 0):
+            self._reach(child, output, losses)
+
+    def antichain(self) -> list[Node]:
+        """Where all losses have met, going down until no node of it lies above another.
+
+        A skip connection into every head leaves two edges that all losses reach, one above the
+        other. Gradients there would count the lower path twice.
+        """
+        while above := _above(self.meeting):
+            for node in sorted(above, key=lambda node: -node._sequence_nr()):
+                self._expand(node)
+            self._pending -= above
+            self._heap = [(-node._sequence_nr(), id(node), node) for node in self._pending]
+            heapq.heapify(self._heap)
+            while self._open:
+                self._expand(self._pop())
+        return self.meeting
+
+
+def inputs_of(node: Node, output: int) -> list[tuple[Node, int]]:
+    """The edges that an output is computed from.
+
+    A data-parallel wrapper that looks for unused parameters sends all outputs of the model through
+    one node; each of them comes from the input at its own place.
+    """
+    inputs = node.next_functions
+    chosen = (inputs[output],) if isinstance(node, _SINK) else inputs
+    return [(child, number) for child, number in chosen if child is not None]
+
+
+def _root(loss: Tensor) -> tuple[Node, int]:
+    """Where the walk from a loss begins.
+
+    Losses stacked into one tensor and taken apart again are followed each on its own: autograd
+    knows the two operations only as places where all of them meet.
+    """
+    edge = get_gradient_edge(loss)
+    if isinstance(edge.node, _UNBIND):
+        stack = edge.node.next_functions[0][0]
+        if stack is not None and isinstance(stack, _STACK):
+            node, output = stack.next_functions[edge.output_nr]
+            if node is not None:
+                return node, output
+    return edge.node, edge.output_nr
+
+
+def _above(frontier: Sequence[Node]) -> set[Node]:
+    """The nodes at or below the frontier from which another node of the frontier is reached."""
+    if len(frontier) < 2:
+        return set()
+    members = set(frontier)
+    floor = min(node._sequence_nr() for node in frontier)
+    if any(node._sequence_nr() == LEAF for node in frontier):
+        floor = -1
+    above: set[Node] = set()
+    for node in _children_first(frontier, floor):
+        for child, _ in node.next_functions:
+            if child in members or child in above:
+                above.add(node)
+                break
+    return above
+
+
+def _children_first(roots: Iterable[Node], floor: int = -1) -> Iterable[Node]:
+    """Every node that is newer than ``floor`` and reached from the roots, inputs before users."""
+    seen: set[Node] = set()
+    stack = [(node, False) for node in roots]
+    while stack:
+        node, done = stack.pop()
+        if done:
+            yield node
+        elif node not in seen:
+            seen.add(node)
+            stack.append((node, True))
+            stack.extend(
+                (child, False)
+                for child, _ in node.next_functions
+                if child is not None and child not in seen and child._sequence_nr() > floor
+            )
+
+
+def below(frontier: Iterable[Node]) -> dict[Node, None]:
+    """The leaves reached from the frontier, in the order of the walk."""
+    leaves: dict[Node, None] = {}
+    stack = list(frontier)
+    seen: set[Node] = set(stack)
+    while stack:
+        node = stack.pop()
+        if node._sequence_nr() == LEAF:
+            leaves[node] = None
+            continue
+        refuse_reentrant_checkpoint(node)
+        for child, _ in node.next_functions:
+            if child is not None and child not in seen:
+                seen.add(child)
+                stack.append(child)
+    return leaves
+
+
+def refuse_reentrant_checkpoint(node: Node) -> None:
+    """Raises at a node that hides the parameters below it."""
+    if isinstance(node, CheckpointFunction._backward_cls):
+        msg = (
+            "Part of the model runs under `torch.utils.checkpoint.checkpoint(..., "
+            "use_reentrant=True)`, which hides its parameters from the graph. "
+            "Write `use_reentrant=False`."
+        )
+        raise SharingError(msg)
+
+
+def is_compiled_node(node: Node) -> bool:
+    """Whether a node is the backward of a compiled function."""
+    function = getattr(type(node), "_forward_cls", None)
+    return hasattr(function, "compiled_fw")
+
+
+def variable(leaf: Node) -> Tensor:
+    """The tensor that a leaf of the graph stands for."""
+    variable: Tensor = leaf.variable  # type: ignore[attr-defined]
+    return variable
+
+
+def edges_of(targets: Iterable[Tensor | GradientEdge]) -> list[tuple[Node, int]]:
+    """Tensors and gradient edges as pairs of a node and the number of its output."""
+    found = [get_gradient_edge(t) if isinstance(t, Tensor) else t for t in targets]
+    return [(edge.node, edge.output_nr) for edge in found]

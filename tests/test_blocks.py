@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from equipoise.blocks import at_least_float32, column_blocks, gramian
+
+
+@pytest.mark.parametrize("width", [1, 100, 1 << 14, (1 << 14) + 1, 50_000])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_the_gramian_of_blocks_is_that_of_the_whole_matrix(width, dtype) -> None:
+    matrix = torch.randn(4, width, dtype=torch.float64).to(dtype)
+    exact = matrix.double() @ matrix.double().T
+    tolerance = {torch.float64: 1e-11, torch.float32: 1e-4, torch.bfloat16: 1e-2}[dtype]
+    found = gramian(matrix)
+    assert found.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    torch.testing.assert_close(found.double(), exact, rtol=tolerance, atol=tolerance * width**0.5)
+
+
+def test_blocks_are_views_that_cover_every_column_once() -> None:
+    wide, beside = torch.zeros(3, 400_000), torch.zeros(400_000)
+    for block, part in column_blocks(wide, beside):
+        block.add_(1)
+        part.add_(1)
+    assert bool((wide == 1).all())
+    assert bool((beside == 1).all())
+
+
+def test_only_half_precision_is_widened() -> None:
+    assert at_least_float32(torch.zeros(1, dtype=torch.float16)).dtype == torch.float32
+    assert at_least_float32(torch.zeros(1, dtype=torch.float64)).dtype == torch.float64
