@@ -69,6 +69,16 @@ def test_compare_digits_in_short(tmp_path):
     assert keys(tmp_path) == [("equal", 0), ("mtadam", 0)]
 
 
+def test_a_method_without_weights_is_compared_alone(tmp_path):
+    request = ["compare", SMALL, "--balancers", "autobalance", "--seeds", "1"]
+    result = CliRunner().invoke(app, [*request, "--out", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    (run,) = map(json.loads, lines(tmp_path))
+    assert {weight for row in run["trajectory"]["weights"].values() for weight in row} == {None}
+    empty = '<th scope="row">autobalance</th><td></td><td></td>'
+    assert empty in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
 def test_options_reach_the_runs(tmp_path):
     options = ["--epochs", "1", "--batch-size", "4", "--lr", "0.5", "--seeds", "7,"]
     request = ["compare", SMALL, "--balancers", "gradnorm:alpha=0.12", *options]
@@ -82,7 +92,8 @@ def test_options_reach_the_runs(tmp_path):
 def test_all_compares_every_method_that_the_problem_can_feed(tmp_path):
     request = ["compare", SMALL, "--balancers", "all", "--seeds", "1", "--epochs", "1"]
     assert main([*request, "--out", str(tmp_path)]) == 0
-    assert {"equal", "right", "mtadam", "gradnorm"} <= {name for name, _ in keys(tmp_path)}
+    found = {name for name, _ in keys(tmp_path)}
+    assert {"equal", "right", "autobalance", "mtadam", "gradnorm"} <= found
 
 
 def test_report_rebuilds_the_page(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from pathlib import Path
 
@@ -180,3 +181,42 @@ def test_heads_of_losses_that_start_late_are_averaged_in_a_plain_model(tmp_path)
         losses = dict(zip("abc", model(data(len(there))), strict=True))
         sum(losses[name] for name in there).backward()
         torch.testing.assert_close(one, flat_grad(list(model.parameters())))
+
+
+@pytest.fixture
+def group(tmp_path):
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1
+    )
+    yield distributed.new_group([0])
+    distributed.destroy_process_group()
+
+
+def test_copy_of_a_trained_balancer_keeps_its_group_and_goes_on_alike(group) -> None:
+    models = [MultiHead(3)]
+    balancers = [make("gradnorm", process_group=group)]
+    balancers[0].backward(dict(zip("abc", models[0](data(0)), strict=True)))
+    copied = copy.deepcopy((models[0], balancers[0]))
+    models.append(copied[0])
+    balancers.append(copied[1])
+    for model, balancer in zip(models, balancers, strict=True):
+        assert balancer.processes.group is group
+        model.zero_grad()
+        balancer.backward(dict(zip("abc", model(data(1)), strict=True)))
+    one, other = (flat_grad(list(model.parameters())) for model in models)
+    assert torch.equal(one, other)
+    assert balancers[0].weights == balancers[1].weights
+
+
+@pytest.mark.parametrize("kind", [eq.AutoBalance, eq.MTAdam])
+def test_copy_of_a_trained_optimizer_keeps_its_group_and_goes_on_alike(kind, group) -> None:
+    model = MultiHead(3)
+    optimizer = kind(model.parameters(), process_group=group)
+    optimizer.backward(dict(zip("abc", model(data(0)), strict=True)))
+    optimizer.step()
+    twin, twin_optimizer = copy.deepcopy((model, optimizer))
+    for net, stepped in ((model, optimizer), (twin, twin_optimizer)):
+        assert stepped._processes.group is group
+        stepped.backward(dict(zip("abc", net(data(1)), strict=True)))
+        stepped.step()
+    assert all(map(torch.equal, model.parameters(), twin.parameters()))

@@ -39,6 +39,10 @@ class Processes:
     group: distributed.ProcessGroup | None = None
     alone: bool = False
 
+    def __deepcopy__(self, memo: dict[int, object]) -> Processes:
+        """A copy trains with the same processes: a group is a connection and has no copy."""
+        return self
+
     @property
     def count(self) -> int:
         """How many there are."""

@@ -18,7 +18,7 @@ def shown() -> list[str]:
 def test_every_method_and_problem_is_listed_with_what_it_declares() -> None:
     lines = {line.split()[0]: line.split() for line in shown() if line.split()}
     assert set(eq.list_balancers()) <= lines.keys()
-    assert {"mtadam", "digits", "toy_regression"} <= lines.keys()
+    assert {"autobalance", "mtadam", "digits", "toy_regression"} <= lines.keys()
     assert lines["mgda"][1:7] == ["gramian", "weights", "no", "no", "T", "T"]
     assert lines["softadapt"][1:7] == ["losses", "weights", "yes", "no", "1", "0"]
     assert lines["graddrop"][1:5] == ["gradients", "gradient", "no", "yes"]

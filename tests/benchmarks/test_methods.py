@@ -3,8 +3,10 @@ from __future__ import annotations
 import pytest
 
 import equipoise as eq
+from equipoise import optim
 from equipoise.benchmarks.methods import (
     Method,
+    method_class,
     method_names,
     methods_for,
     option_names,
@@ -15,8 +17,14 @@ from equipoise.benchmarks.problems import find_problem
 from equipoise.benchmarks.request import RequestError
 
 
-def test_every_balancer_of_the_library_can_be_compared():
-    assert {*eq.list_balancers(), "mtadam", "right"} == set(method_names())
+def test_every_balancer_and_optimizer_of_the_library_can_be_compared():
+    optimizers = {name.lower() for name in optim.__all__}
+    assert {*eq.list_balancers(), *optimizers, "right"} == set(method_names())
+
+
+@pytest.mark.parametrize(("name", "kind"), [("autobalance", eq.AutoBalance), ("mtadam", eq.MTAdam)])
+def test_an_optimizer_is_found_by_its_name(name, kind):
+    assert method_class(name) is kind
 
 
 @pytest.mark.parametrize("name", method_names())

@@ -6,13 +6,14 @@ import difflib
 import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TypeAlias
 
 import equipoise as eq
 from equipoise.balancer import BalancerOptions
 from equipoise.benchmarks.problem import Trial
 from equipoise.benchmarks.request import RequestError
-from equipoise.optim import MTAdam
+from equipoise.optim import AutoBalance, MTAdam
 from equipoise.registry import balancer_class
 
 OptionValue: TypeAlias = bool | int | float | str | list[float] | None
@@ -26,7 +27,9 @@ RIGHT = "right"
 FIXED = "fixed"
 TASK_PRIORITIZATION = "dynamictaskprioritization"
 
-MULTI_TERM_OPTIMIZERS = ("mtadam",)
+MULTI_TERM_OPTIMIZERS: Mapping[str, type[AutoBalance | MTAdam]] = MappingProxyType(
+    {"autobalance": AutoBalance, "mtadam": MTAdam}
+)
 """Methods that turn the losses into the update themselves, and so replace the optimizer."""
 
 _WORDS: Mapping[str, OptionValue] = {"true": True, "false": False, "none": None}
@@ -100,7 +103,7 @@ def parse_methods(text: str) -> tuple[Method, ...]:
     return tuple({method.label: method for method in methods}.values())
 
 
-def method_class(name: str) -> type[eq.Balancer | MTAdam]:
+def method_class(name: str) -> type[eq.Balancer | AutoBalance | MTAdam]:
     """The class behind a method.
 
     Args:
@@ -110,7 +113,7 @@ def method_class(name: str) -> type[eq.Balancer | MTAdam]:
         The class; ``right`` is `equipoise.Fixed`.
     """
     if name in MULTI_TERM_OPTIMIZERS:
-        return MTAdam
+        return MULTI_TERM_OPTIMIZERS[name]
     return balancer_class(FIXED if name == RIGHT else name)
 
 

@@ -17,7 +17,7 @@ class Options:
     Args:
         epochs: Passes over the training data.
         batch_size: Samples a step; a last, smaller batch of an epoch is left out.
-        lr: The learning rate of Adam, and of MTAdam.
+        lr: The learning rate of Adam, and of the optimizers that take its place.
 
     Raises:
         RequestError: If one of them is not positive.

@@ -11,10 +11,16 @@ import torch
 from torch import Tensor
 
 import equipoise as eq
-from equipoise.benchmarks.methods import FIXED, RIGHT, TASK_PRIORITIZATION, Method
+from equipoise.benchmarks.methods import (
+    FIXED,
+    MULTI_TERM_OPTIMIZERS,
+    RIGHT,
+    TASK_PRIORITIZATION,
+    Method,
+)
 from equipoise.benchmarks.problem import Problem, Trial
 from equipoise.benchmarks.request import RequestError
-from equipoise.optim import MTAdam
+from equipoise.optim import AutoBalance, MTAdam
 
 
 class Trainer(Protocol):
@@ -24,7 +30,7 @@ class Trainer(Protocol):
         """Updates the model once."""
 
     def weights(self) -> dict[str, float]:
-        """What each loss counted in the last step."""
+        """What each loss counted in the last step; not a number where no one number says it."""
 
 
 class PlainSum:
@@ -105,15 +111,15 @@ class PrioritizedTasks(BalancerAndAdam):
         super().step(losses)
 
 
-class MultiTermOptimizer:
-    """MTAdam, which takes the losses apart and updates the parameters itself.
+class OptimizerAlone:
+    """An optimizer that takes the losses apart and updates the parameters itself.
 
     Args:
         optimizer: Built for the trial's model and the losses of its problem.
         losses: The names of the losses.
     """
 
-    def __init__(self, optimizer: MTAdam, losses: Sequence[str]) -> None:
+    def __init__(self, optimizer: AutoBalance | MTAdam, losses: Sequence[str]) -> None:
         self.optimizer = optimizer
         self.losses = losses
 
@@ -124,13 +130,26 @@ class MultiTermOptimizer:
         self.optimizer.step()
 
     def weights(self) -> dict[str, float]:
+        """Not a number: each entry of a gradient may be scaled differently, as in AutoBalance."""
+        return dict.fromkeys(self.losses, math.nan)
+
+
+class NormBalancing(OptimizerAlone):
+    """MTAdam, which scales each gradient as a whole, parameter by parameter.
+
+    Args:
+        optimizer: Built for the trial's model and the losses of its problem.
+        losses: The names of the losses.
+    """
+
+    def weights(self) -> dict[str, float]:
         """What each gradient is scaled with, ``N_a / N_i``, averaged over the parameters.
 
         The anchor is the first loss that was measured; ranks are left out.
         """
         measured = [state["norms"] for state in self.optimizer.state.values()]
         if not measured:  # no step had finite losses yet
-            return dict.fromkeys(self.losses, math.nan)
+            return super().weights()
         norms = torch.stack(measured).double()  # [parameters, T]
         norms = torch.where(norms > 0, norms, torch.nan)
         first = int(norms.isfinite().any(dim=0).int().argmax())
@@ -190,16 +209,17 @@ def _build_prioritization(method: Method, problem: Problem, trial: Trial, lr: fl
     return PrioritizedTasks(balancer, trial, lr, trial.kpis)
 
 
-def _build_mtadam(method: Method, problem: Problem, trial: Trial, lr: float) -> Trainer:
+def _build_optimizer(method: Method, problem: Problem, trial: Trial, lr: float) -> Trainer:
     options: dict[str, Any] = {"lr": lr, "losses": problem.losses, **method.options}
-    optimizer = MTAdam(trial.model.named_parameters(), **options)
-    return MultiTermOptimizer(optimizer, problem.losses)
+    optimizer = MULTI_TERM_OPTIMIZERS[method.name](trial.model.named_parameters(), **options)
+    trainer = NormBalancing if isinstance(optimizer, MTAdam) else OptimizerAlone
+    return trainer(optimizer, problem.losses)
 
 
 _BUILDERS: Mapping[str, Callable[[Method, Problem, Trial, float], Trainer]] = MappingProxyType(
     {
         RIGHT: _build_right,
         TASK_PRIORITIZATION: _build_prioritization,
-        "mtadam": _build_mtadam,
+        **dict.fromkeys(MULTI_TERM_OPTIMIZERS, _build_optimizer),
     }
 )

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from equipoise.benchmarks.methods import Method
+from equipoise.benchmarks.methods import MULTI_TERM_OPTIMIZERS, Method
 from equipoise.benchmarks.price.cases import (
     Knobs,
     bare_passes,
@@ -66,6 +66,16 @@ def test_every_makes_rows_of_methods_that_look_at_gradients_alone():
         ("gradnorm:every=10", 10),
         ("gradnorm:every=3", 3),
     ]
+
+
+@pytest.mark.parametrize("name", MULTI_TERM_OPTIMIZERS)
+def test_a_step_of_an_optimizer_is_compared_with_one_of_adam_and_moves_every_parameter(name):
+    (case,) = method_cases([Method(name, {"lr": 0.1})], Knobs(every=(1, 10)))
+    assert (case.updates, case.every) == (True, 1)
+    model = tiny(3)
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    Contender(model, case.build).steps(1)
+    assert not any(map(torch.equal, before, model.parameters()))
 
 
 def test_where_gradients_are_watched_stands_in_the_label():

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 import equipoise as eq
+from equipoise.benchmarks.methods import MULTI_TERM_OPTIMIZERS
 from equipoise.benchmarks.price.prices import Bench
 from equipoise.benchmarks.price.readme import BEGIN, END, methods_table, with_methods_table
 from equipoise.benchmarks.request import RequestError
@@ -28,7 +29,7 @@ def cells(table: str, method: str) -> list[str]:
 
 def test_every_method_has_one_line():
     table = methods_table(BENCH)
-    assert table.count("\n| `") == len(eq.list_balancers()) + 1
+    assert table.count("\n| `") == len(eq.list_balancers()) + len(MULTI_TERM_OPTIMIZERS)
 
 
 def test_methods_stand_in_the_order_of_what_they_look_at():
@@ -43,8 +44,14 @@ def test_line_holds_what_the_class_declares_and_what_was_measured_at_ten_losses(
     assert row[2:] == ["norms", "weights", "no", "1", "1.81", "1.08", "1.6"]
 
 
-def test_an_optimizer_gives_the_update():
-    assert cells(methods_table(BENCH), "MTAdam")[2:5] == ["gradients", "update", "no"]
+@pytest.mark.parametrize("name", ["AutoBalance", "MTAdam"])
+def test_an_optimizer_gives_the_update(name):
+    assert cells(methods_table(BENCH), name)[2:5] == ["gradients", "update", "no"]
+
+
+def test_the_note_names_the_optimizers_that_are_compared_with_adam():
+    note = methods_table(BENCH).splitlines()[-1]
+    assert "for `AutoBalance` and `MTAdam` over that and Adam's update" in note
 
 
 def test_a_method_without_a_price_says_so():

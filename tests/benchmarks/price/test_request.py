@@ -13,9 +13,9 @@ from equipoise.benchmarks.price.request import (
 from equipoise.benchmarks.request import RequestError
 
 
-def test_all_is_every_balancer_and_mtadam():
+def test_all_is_every_balancer_and_optimizer():
     names = [method.name for method in parse_priced_methods("all")]
-    assert sorted(names) == sorted([*eq.list_balancers(), "mtadam"])
+    assert sorted(names) == sorted([*eq.list_balancers(), "autobalance", "mtadam"])
 
 
 def test_fixed_needs_no_weights_here():

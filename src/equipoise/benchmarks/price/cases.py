@@ -13,7 +13,6 @@ import equipoise as eq
 from equipoise.benchmarks.methods import FIXED, MULTI_TERM_OPTIMIZERS, Method, method_class
 from equipoise.benchmarks.price.models import Outputs, SharedTrunk
 from equipoise.benchmarks.request import RequestError
-from equipoise.optim import MTAdam
 
 Backward: TypeAlias = Callable[[Outputs], object]
 """What a step does after the forward pass."""
@@ -186,7 +185,7 @@ def _balancer_step(method: Method, given: dict[str, object]) -> Build:
 def _optimizer_step(method: Method) -> Build:
     def build(model: SharedTrunk) -> Backward:
         options: dict[str, Any] = dict(method.options)
-        optimizer = MTAdam(model.parameters(), **options)
+        optimizer = MULTI_TERM_OPTIMIZERS[method.name](model.parameters(), **options)
 
         def backward(outputs: Outputs) -> None:
             optimizer.backward(outputs.losses)

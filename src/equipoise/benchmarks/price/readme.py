@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, get_args
 
 import equipoise as eq
 from equipoise.balancer import LooksAt
-from equipoise.benchmarks.methods import RIGHT, method_class, method_names, summary
+from equipoise.benchmarks.methods import (
+    MULTI_TERM_OPTIMIZERS,
+    RIGHT,
+    method_class,
+    method_names,
+    summary,
+)
 from equipoise.benchmarks.request import RequestError
 
 if TYPE_CHECKING:
@@ -108,10 +114,11 @@ def _costs(price: Price | None, rare: Price | None) -> tuple[str, str, str, str]
 
 def _note(bench: Bench, shown: Price) -> str:
     settings = bench.settings
+    optimizers = " and ".join(f"`{kind.__name__}`" for kind in MULTI_TERM_OPTIMIZERS.values())
     return (
         f"Measured by `equipoise bench` on the model `{shown.model}` with {shown.losses} losses "
         f"({settings['device']}, {settings['threads']} threads, torch {settings['torch']}): "
         "backward passes through the whole trunk; time of a step over that of "
-        "`sum(losses).backward()`, for `MTAdam` over that and Adam's update; peak memory above the "
-        "parameters in multiples of their size, gradients and activations included."
+        f"`sum(losses).backward()`, for {optimizers} over that and Adam's update; peak memory "
+        "above the parameters in multiples of their size, gradients and activations included."
     )
