@@ -27,6 +27,7 @@ class Fixed(Weighting):
         ValueError: If a loss has no weight, or a weight is not finite.
 
     Example:
+        >>> import torch
         >>> Fixed(["a", "b"], {"b": 0.1, "a": 2.0}).weigh(torch.tensor([3.0, 0.5]))
         tensor([2.0000, 0.1000])
     """
