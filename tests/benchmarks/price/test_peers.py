@@ -14,6 +14,15 @@ from tests.benchmarks.price.tiny import tiny
 T = 3
 CASES, MISSING = peer_cases(["config", "gradnorm", "imtlg", "mgda", "pcgrad", "upgrad"])
 
+NONE = pytest.param(
+    None, marks=pytest.mark.skip("no peer library here: `make bench` installs them")
+)
+with_each_peer = pytest.mark.parametrize(
+    "case",
+    CASES or [NONE],
+    ids=[f"{case.label} {case.variant}" for case in CASES] or ["none"],
+)
+
 
 def test_a_library_that_is_not_installed_is_named_with_what_to_install():
     absent = [
@@ -28,7 +37,7 @@ def test_no_peer_is_measured_that_has_none_of_the_methods():
     assert peer_cases(["softadapt"]) == ([], [])
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.label} {case.variant}")
+@with_each_peer
 def test_peers_leave_a_gradient_on_the_whole_model(case):
     contender = Contender(tiny(T), case.build)
     with PassCounter(contender.model.trunk) as counter:
@@ -38,7 +47,7 @@ def test_peers_leave_a_gradient_on_the_whole_model(case):
     assert counter.through == expected.get(case.variant, T)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.label} {case.variant}")
+@with_each_peer
 def test_peers_work_on_the_gradients_of_the_same_losses(case):
     ours, theirs = tiny(T), tiny(T)
     plain_sum(ours())
