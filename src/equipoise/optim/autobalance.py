@@ -48,6 +48,11 @@ class AutoBalance(MultiTermOptimizer["Moments"]):
     is averaged over the processes, so a step sends ``T`` gradients instead of one. A loss that one
     process lacks counts as zero there.
 
+    FSDP2: parameters that ``fully_shard`` has cut are taken as they are, and so is the state, which
+    ``torch.distributed.checkpoint`` saves and loads on another number of processes; for that build
+    the optimizer with ``losses``. Each loss goes backward through FSDP's hooks, so all processes
+    must have the same losses; one number a parameter and loss is sent to make whole norms.
+
     Memory: ``2 T`` tensors of state per parameter; in ``backward`` one gradient is alive at a time
     beside the sum in ``.grad``. With a ``GradScaler`` or :meth:`accumulate` it holds one gradient
     per loss until the step.
@@ -136,7 +141,7 @@ class Moments(Bucket[AutoBalanceGroup]):
         self._steps = torch.zeros(count, dtype=torch.float32, device=self._counter)
         self._exp_avgs = self._zeros(count)
         self._exp_avg_sqs = self._zeros(count)
-        moments = zip(self._split(self._exp_avgs), self._split(self._exp_avg_sqs), strict=True)
+        moments = zip(self._shown(self._exp_avgs), self._shown(self._exp_avg_sqs), strict=True)
         return [{"step": self._steps, "exp_avgs": m, "exp_avg_sqs": v} for m, v in moments]
 
     def fold(self, loss: int, whole: Tensor | None, keep: Tensor | None) -> None:

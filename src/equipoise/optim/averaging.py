@@ -12,6 +12,8 @@ from equipoise.distributed import Processes
 from equipoise.losses import Terms
 from equipoise.optim.bucket import as_real
 from equipoise.optim.passes import Gradients
+from equipoise.optim.shards import is_shard, refuse_tensor_parallel
+from equipoise.sharding import Shards
 from equipoise.sharing import leaves_below
 
 
@@ -30,6 +32,7 @@ def reach(
     accumulated: Mapping[int, Gradients],
     parameters: Sequence[Tensor],
     processes: Processes,
+    shards: Shards,
 ) -> dict[int, list[bool]]:
     """Which parameters each loss reaches on some process, now or in an earlier micro-batch.
 
@@ -40,29 +43,35 @@ def reach(
         accumulated: The gradients of earlier micro-batches.
         parameters: Those of the optimizer.
         processes: Those of the run.
+        shards: The shard behind each leaf of the graph; empty if no parameter is sharded.
 
     Returns:
         For the position of each loss, one truth value a parameter; the same on every process.
-        Nothing where one process is alone.
+        Nothing where one process is alone and has whole parameters.
     """
-    if processes.count == 1:
+    if processes.count == 1 and not shards:
         return {}
     losses = sorted({*terms.present, *accumulated})
     live = dict(zip(terms.present, terms.places, strict=True))
-    here = [_reached(live.get(i), accumulated.get(i), parameters) for i in losses]
+    here = [_reached(live.get(i), accumulated.get(i), parameters, shards) for i in losses]
     anywhere = torch.tensor(here, dtype=torch.int32, device=parameters[0].device)
     processes.sum([anywhere])
     return dict(zip(losses, (anywhere > 0).tolist(), strict=True))
 
 
 def _reached(
-    loss: Tensor | None, accumulated: Gradients | None, parameters: Sequence[Tensor]
+    loss: Tensor | None,
+    accumulated: Gradients | None,
+    parameters: Sequence[Tensor],
+    shards: Shards,
 ) -> list[bool]:
-    leaves = set() if loss is None else set(leaves_below([loss]))
+    leaves = [] if loss is None else leaves_below([loss])
+    reached = {shards.get(leaf, leaf): leaf for leaf in leaves}
+    refuse_tensor_parallel(reached[p] for p in parameters if p in reached)
     earlier = [False] * len(parameters)
     if accumulated is not None:
         earlier = [gradient is not None for gradient in accumulated]
-    return [p in leaves or before for p, before in zip(parameters, earlier, strict=True)]
+    return [p in reached or before for p, before in zip(parameters, earlier, strict=True)]
 
 
 def averaged(
@@ -73,6 +82,8 @@ def averaged(
 ) -> Iterator[tuple[int, Gradients]]:
     """Averages the gradients of each loss; a process that lacks one counts as zero.
 
+    Those of shards are left as they are: FSDP has averaged them.
+
     Args:
         found: The losses' positions, the same on every process, with this process's gradients.
         reached: What `reach` returned.
@@ -82,11 +93,13 @@ def averaged(
     Yields:
         The same with the mean gradients, ``None`` where a loss reaches a parameter nowhere.
     """
+    wholes = [(place, p) for place, p in enumerate(parameters) if not is_shard(p)]
     for i, gradients in found:
-        for place, (parameter, anywhere) in enumerate(zip(parameters, reached[i], strict=True)):
+        for place, parameter in wholes:
+            anywhere = reached[i][place]
             gradients[place] = _own_copy(gradients[place], parameter) if anywhere else None
-        present = [gradient for gradient in gradients if gradient is not None]
-        processes.average([as_real(gradient) for gradient in present])
+        present = [gradients[place] for place, _ in wholes]
+        processes.average([as_real(gradient) for gradient in present if gradient is not None])
         del present
         yield i, gradients
         del gradients  # Only one is alive at a time.

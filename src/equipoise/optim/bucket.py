@@ -16,6 +16,7 @@ from torch import Tensor
 
 from equipoise.optim.hyperparameters import Group
 from equipoise.optim.norms import tensor_norms
+from equipoise.optim.shards import local, shown
 
 PACKED = 1 << 16
 """Parameters below this number of elements are packed, into buckets of at most this many."""
@@ -60,7 +61,7 @@ class Bucket(ABC, Generic[GroupT]):
     ) -> None:
         self.parameters = list(parameters)
         self.group = group
-        self._reals = [as_real(parameter.detach()) for parameter in self.parameters]
+        self._reals = [as_real(local(parameter)) for parameter in self.parameters]
         self._sizes = [real.numel() for real in self._reals]
         first = self._reals[0]
         self._lengths = torch.tensor(self._sizes, device=first.device) if self.packed else None
@@ -118,6 +119,11 @@ class Bucket(ABC, Generic[GroupT]):
         return [
             part.view((*lead, *real.shape)) for part, real in zip(parts, self._reals, strict=True)
         ]
+
+    def _shown(self, whole: Tensor) -> list[Tensor]:
+        """The same as ``optimizer.state`` and ``.grad`` show it: shards of what is sharded."""
+        pairs = zip(self._split(whole), self.parameters, strict=True)
+        return [shown(part, parameter) for part, parameter in pairs]
 
     def gather(self, tensors: Sequence[Tensor | None]) -> Tensor | None:
         """One tensor a parameter made into one tensor; ``None`` stands for zeros.
@@ -195,7 +201,7 @@ class Bucket(ABC, Generic[GroupT]):
         self._total = total
         self._grads = [
             torch.view_as_complex(part) if parameter.is_complex() else part
-            for part, parameter in zip(self._split(total), self.parameters, strict=True)
+            for part, parameter in zip(self._shown(total), self.parameters, strict=True)
         ]
         for parameter, grad in zip(self.parameters, self._grads, strict=True):
             parameter.grad = grad

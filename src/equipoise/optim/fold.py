@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from equipoise.optim.bucket import Bucket
+from equipoise.optim.shards import NormPool
 
 BucketT = TypeVar("BucketT", bound=Bucket)  # type: ignore[type-arg]
 Arrange: TypeAlias = Callable[[set[Tensor]], list[BucketT]]
@@ -59,6 +60,7 @@ class Fold(ABC, Generic[BucketT]):
         self._keep, self._unscale = decisions.keep, decisions.unscale
         self._held: list[tuple[int, list[Tensor | None]]] = []
         self._scratch = _scratch(self.buckets)
+        self._pool = NormPool(p for bucket in self.buckets for p in bucket.parameters)
         for bucket in self.buckets:
             bucket.forget()
 
@@ -83,6 +85,7 @@ class Fold(ABC, Generic[BucketT]):
     def _measured(self, parts: Sequence[Sequence[Tensor | None]]) -> Tensor:
         each = [bucket.measure(part) for bucket, part in zip(self.buckets, parts, strict=True)]
         norms = torch.cat([norms.to(each[0].device, _widest(each)) for norms in each])
+        norms = self._pool.whole(norms)
         return norms if self._unscale is None else norms * self._unscale.to(norms)
 
     def take(self, loss: int, gradients: Sequence[Tensor | None]) -> bool | Tensor:

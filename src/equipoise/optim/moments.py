@@ -8,6 +8,7 @@ from torch import Tensor
 from equipoise.optim.bucket import Bucket, ParameterState, bias_correction
 from equipoise.optim.hyperparameters import MTAdamGroup
 from equipoise.optim.norms import UNMEASURED
+from equipoise.optim.shards import local
 
 
 class Moments(Bucket[MTAdamGroup]):
@@ -28,14 +29,14 @@ class Moments(Bucket[MTAdamGroup]):
             {"step": self._step_count, "norms": norms, "exp_avg": average, "exp_avg_sqs": squares}
             for norms, average, squares in zip(
                 self.norms.unbind(dim=1),
-                self._split(self._exp_avg),
-                self._split(self._exp_avg_sqs),
+                self._shown(self._exp_avg),
+                self._shown(self._exp_avg_sqs),
                 strict=True,
             )
         ]
         self._max_exp_avg_sq = self._zeros() if self.group["amsgrad"] else None
         if self._max_exp_avg_sq is not None:
-            for view, largest in zip(views, self._split(self._max_exp_avg_sq), strict=True):
+            for view, largest in zip(views, self._shown(self._max_exp_avg_sq), strict=True):
                 view["max_exp_avg_sq"] = largest
         return views
 
@@ -105,7 +106,7 @@ class Moments(Bucket[MTAdamGroup]):
         """What ``.grad`` holds now: the sum that was published, unless the user changed it."""
         given = [parameter.grad for parameter in self.parameters]
         kept = len(self._grads) == len(given) and all(map(_same, given, self._grads))
-        gradient = self._total if kept else self.gather(given)
+        gradient = self._total if kept else self.gather([_local(grad) for grad in given])
         if gradient is None:
             return torch.zeros_like(self._exp_avg)
         return gradient if keep is None else gradient.masked_fill(~keep.to(gradient.device), 0.0)
@@ -141,6 +142,10 @@ class Moments(Bucket[MTAdamGroup]):
         denominator = self._largest_second_moment().sqrt_().div_(correction)
         # Divided by a size of zero the denominator is infinite, and the update zero.
         self._move(self._exp_avg, denominator.add_(self.group["eps"]).div_(-size), 1.0)
+
+
+def _local(grad: Tensor | None) -> Tensor | None:
+    return None if grad is None else local(grad)
 
 
 def _same(one: Tensor | None, other: Tensor) -> bool:

@@ -68,6 +68,11 @@ class MTAdam(MultiTermOptimizer[Moments]):
     gradients instead of one. A loss that one process lacks counts as zero there. Micro-batches
     inside :meth:`accumulate` send nothing but ``2 T`` numbers.
 
+    FSDP2: parameters that ``fully_shard`` has cut are taken as they are, and so is the state, which
+    ``torch.distributed.checkpoint`` saves and loads on another number of processes; for that build
+    the optimizer with ``losses``. Each loss goes backward through FSDP's hooks, so all processes
+    must have the same losses; one number a parameter and loss is sent to make whole norms.
+
     Memory: ``T + 1`` tensors of state per parameter (one more with ``amsgrad``); in ``backward``
     one gradient is alive at a time beside the sum in ``.grad``. With a ``GradScaler`` or
     :meth:`accumulate` it holds one gradient per loss until the step.

@@ -23,7 +23,9 @@ from equipoise.optim.hyperparameters import Nonfinite, check_choice
 from equipoise.optim.layout import Layout
 from equipoise.optim.loading import check_saved
 from equipoise.optim.passes import Gradients, inverse_scale, passes, reached_by, scaled
+from equipoise.optim.shards import gradients_of_shards, is_shard
 from equipoise.permitting import permitted
+from equipoise.sharding import Sharding, Shards
 from equipoise.sharing import is_compiled
 
 Parameters: TypeAlias = "Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]"
@@ -93,6 +95,7 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
         """Forgets the step under way and where the state lies; the state itself stays."""
         self._layout = Layout(self._bucket(), self.state, packed=self._packed)
         self._compiled: dict[tuple[int, ...], bool] = {}
+        self._sharding = Sharding()
         self._accumulating = False
         self._clear()
 
@@ -192,7 +195,10 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
         if self.names is None:
             check_alike(terms.names, self._processes)
             self._fix_names(terms.names)
-        return self._processes.agree(terms)
+        terms = self._processes.agree(terms)
+        if any(map(is_shard, self._trainable())):
+            self._sharding.refuse_absent(terms)
+        return terms
 
     def _gives_buffers_away(self, terms: Terms) -> bool:
         """Whether a pass that does not keep the graph would end all later ones that do.
@@ -324,6 +330,9 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
         self, loss: Tensor, parameters: list[Tensor], *, retain_graph: bool
     ) -> Gradients:
         """The gradients of one loss: the one place where they are obtained."""
+        shards = self._shards(parameters)
+        if shards:
+            return gradients_of_shards(loss, parameters, shards, retain_graph=retain_graph)
         found = torch.autograd.grad(loss, parameters, retain_graph=retain_graph, allow_unused=True)
         if any(gradient is not None and gradient.is_sparse for gradient in found):
             msg = (
@@ -332,6 +341,13 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
             )
             raise RuntimeError(msg)
         return list(found)
+
+    def _shards(self, parameters: list[Tensor]) -> Shards:
+        """The shard behind each leaf of the graph; empty if no parameter is known to be one."""
+        if not any(map(is_shard, parameters)):
+            return {}
+        own = set(parameters)
+        return {leaf: shard for leaf, shard in self._sharding.shards().items() if shard in own}
 
     @torch.no_grad()
     def _take(
@@ -344,7 +360,8 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
         """Folds the losses in one after the other and writes ``.grad``."""
         for parameter in parameters:  # before the new gradients need the memory
             parameter.grad = None
-        anywhere = reach(terms, self._accumulated, parameters, self._processes)
+        shards = self._shards(parameters)
+        anywhere = reach(terms, self._accumulated, parameters, self._processes, shards)
         found = passes(terms, self._accumulated, compute)
         if anywhere:
             found = averaged(found, anywhere, parameters, self._processes)
@@ -402,13 +419,26 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
         given = {p for p in self._trainable() if p.grad is not None}
         if fold is None:
             if given and not self._skipping:
-                msg = "`step` needs gradients from `optimizer.backward(losses)`; call that first."
-                raise RuntimeError(msg)
+                self._allocate(given)
             self._clear()
             return
         fold.settle()
         fold.move(given)
         self._clear()
+
+    def _allocate(self, given: set[Tensor]) -> None:
+        """Makes the state of a new optimizer, with the losses that it was built for.
+
+        ``torch.distributed.checkpoint`` asks for it by a step with a learning rate of zero.
+        """
+        still = all(float(group["lr"]) == 0 for group in self.param_groups)
+        if self.state or not still or self.names is None:
+            msg = (
+                "`step` needs gradients from `optimizer.backward(losses)`; call that first. To "
+                "load a distributed checkpoint into a new optimizer, build it with `losses=`."
+            )
+            raise RuntimeError(msg)
+        self._buckets(given)
 
 
 def _names_from(losses: Losses) -> tuple[str, ...]:
