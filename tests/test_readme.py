@@ -1,0 +1,51 @@
+"""What the README shows runs as written."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+
+import equipoise as eq
+from tests.models import MultiHead, batch
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+class Named(MultiHead):
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return dict(zip(("depth", "normals", "semantics"), super().forward(x), strict=True))
+
+
+def test_the_one_changed_line_trains_as_written() -> None:
+    model = Named(3)
+    before = [parameter.clone() for parameter in model.parameters()]
+    names = {
+        "model": model,
+        "loader": [batch() for _ in range(5)],
+        "optimizer": torch.optim.Adam(model.parameters()),
+    }
+    exec(BLOCKS[0], names)  # noqa: S102
+    assert any(not torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
+    assert names["balancer"].last is not None
+
+
+def test_what_every_balancer_does_runs_as_written() -> None:
+    model = Named(3)
+    balancer = eq.GradNorm(["depth", "normals", "semantics"])
+    for line in BLOCKS[1].splitlines():
+        losses = model(batch())
+        exec(line, {"balancer": balancer, "losses": losses, "eq": eq})  # noqa: S102
+
+
+def test_the_optimizer_for_several_losses_runs_as_written() -> None:
+    model = Named(3)
+    exec(BLOCKS[2], {"model": model, "losses": model(batch()), "eq": eq})  # noqa: S102
+
+
+def test_every_class_that_the_readme_names_exists() -> None:
+    table = README.split("## Which one should I take?")[1].split("## What every balancer does")[0]
+    named = set(re.findall(r"`(?:eq\.)?([A-Z]\w+)`", table)) - {"Adam"}
+    assert named <= set(eq.__all__)
