@@ -180,7 +180,7 @@ def state(model, optimizer):
 def everything(rank, world, folder):
     results = {name: run(plan, rank, world) for name, plan in PLANS.items()}
     results["refusals"] = refusals(rank)
-    results["pooled"] = pooled()
+    results["pooled"] = pooled(rank)
     for name, plan in RESUMED.items():
         results[f"saved {name}"] = saved(plan, rank, world, f"{folder}/{name}")
     if world == 2:
@@ -205,11 +205,12 @@ def refusals(rank):
     return [str(absent.value), str(unreduced.value), str(cut.value)]
 
 
-def pooled():
-    """Norms that a square in float32 would lose or overflow, pooled over two layouts."""
+def pooled(rank):
+    """Norms that a square in float32 would lose or overflow, and one not finite on one process."""
     model, _ = build(Plan(shard=trunk_alone), 2)
-    parameters = [model.trunk[0].weight, model.heads[0].weight]
-    return NormPool(parameters).whole(torch.tensor([3e30, 5e-30]))
+    parameters = [model.trunk[0].weight, model.heads[0].weight, model.trunk[2].weight]
+    spoiled = float("nan") if rank == 1 else 1.0
+    return NormPool(parameters).whole(torch.tensor([3e30, 5e-30, spoiled]))
 
 
 @pytest.fixture(
@@ -253,8 +254,8 @@ def test_replicas_of_shards_count_once(ranks):
 
 def test_norms_of_parts_are_pooled_and_those_of_wholes_are_not(ranks):
     for trained in ranks[1]:
-        expected = torch.tensor([len(ranks[1]) ** 0.5 * 3e30, 5e-30])
-        torch.testing.assert_close(trained["pooled"], expected)
+        expected = torch.tensor([len(ranks[1]) ** 0.5 * 3e30, 5e-30, float("nan")])
+        torch.testing.assert_close(trained["pooled"], expected, equal_nan=True)
 
 
 def test_every_process_refuses_what_cannot_be(ranks):
