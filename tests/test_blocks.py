@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from equipoise.blocks import at_least_float32, column_blocks, gramian
+from equipoise.blocks import _batched, at_least_float32, column_blocks, gramian
 
 
 @pytest.mark.parametrize("width", [1, 100, 1 << 14, (1 << 14) + 1, 50_000])
@@ -29,3 +29,9 @@ def test_blocks_are_views_that_cover_every_column_once() -> None:
 def test_only_half_precision_is_widened() -> None:
     assert at_least_float32(torch.zeros(1, dtype=torch.float16)).dtype == torch.float32
     assert at_least_float32(torch.zeros(1, dtype=torch.float64)).dtype == torch.float64
+
+
+@pytest.mark.parametrize("width", [1 << 14, (1 << 14) + 1, 50_000])
+def test_all_blocks_at_once_give_the_same_gramian(width) -> None:
+    matrix = torch.randn(4, width + 3, dtype=torch.float64)[:, :width]
+    torch.testing.assert_close(_batched(matrix), matrix @ matrix.T)

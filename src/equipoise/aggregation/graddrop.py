@@ -129,9 +129,7 @@ class GradDrop(Aggregation):
     def _combine(self, values: Tensor, gradients: Gradients) -> Tensor:
         batch = 1 if self._activations is None else len(self._activations)
         size = gradients.width // batch
-        uniform = self.drawing.draw(
-            lambda source: torch.rand(size, generator=source), gradients.like
-        )
+        uniform = self.drawing.uniform(size, gradients.like)
         return self.drop(gradients, uniform, self._activations)
 
     def drop(

@@ -55,6 +55,24 @@ class Drawing(Stateful):
         """
         return sample(self.generator).to(like, non_blocking=True)
 
+    def uniform(self, size: int, like: Tensor) -> Tensor:
+        """Many uniform numbers at once, drawn where they are needed.
+
+        On an accelerator its own generator draws, started from a number drawn here.
+
+        Args:
+            size: How many.
+            like: Tells dtype and device.
+
+        Returns:
+            ``[size]`` numbers in [0, 1).
+        """
+        if like.device.type == "cpu":
+            return self.draw(lambda source: torch.rand(size, generator=source), like)
+        start = int(torch.randint(2**62, (), generator=self.generator))
+        source = torch.Generator(like.device).manual_seed(start)
+        return torch.rand(size, generator=source, device=like.device).to(like)
+
     def get_extra_state(self) -> dict[str, Any]:
         """The generator's state."""
         return {**super().get_extra_state(), "generator": self.generator.get_state()}

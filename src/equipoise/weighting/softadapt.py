@@ -63,6 +63,7 @@ class SoftAdapt(Weighting):
     stateful: ClassVar[bool] = True
 
     history: Tensor
+    coefficients: Tensor
     filled: Tensor
 
     def __init__(
@@ -95,6 +96,8 @@ class SoftAdapt(Weighting):
         self.variant = variant
         self.source = source
         self.state("history", torch.zeros(len(self.names), self.window))
+        coefficients = torch.tensor(forward_difference(self.order), dtype=torch.float64)
+        self.state("coefficients", coefficients, axes=0)
         self.state("filled", torch.zeros(len(self.names)))
 
     def _weigh(self, values: Tensor) -> Tensor:
@@ -107,8 +110,8 @@ class SoftAdapt(Weighting):
 
     def _slopes(self) -> Tensor:
         newest = self.history[:, -self.order - 1 :]
-        coefficients = newest.new_tensor(forward_difference(self.order))
-        slopes = newest @ coefficients if self.source == "code" else -newest.flip(1) @ coefficients
+        oldest_first = self.source == "code"
+        slopes = (newest if oldest_first else -newest.flip(1)) @ self.coefficients
         if self.variant != "normalized":
             return slopes
         ready = (self.filled == self.window).all()

@@ -33,6 +33,7 @@ class Uncertainty(Weighting):
         regulariser: ``rho``; paper 1/2. With ``factor=1, regulariser=1`` it is the form of Gal's
             notebook, and its half is that of LibMTL, TorchJD and PhysicsNeMo.
         initial: ``s_i`` before the first step, one number or one a loss; LibMTL uses -0.5.
+        limit: ``s_i`` beyond it counts as it and rests; Ludwig uses 20. Default: none.
         lr: Learning rate of ``s``.
         optimizer: What descends on ``s``: ``"adam"`` or ``"sgd"``.
         options: See `Balancer`.
@@ -66,19 +67,22 @@ class Uncertainty(Weighting):
         factor: PerLoss | float = 0.5,
         regulariser: float = 0.5,
         initial: PerLoss | float = 0.0,
+        limit: float = float("inf"),
         lr: float = 0.025,
         optimizer: Rule = "adam",
         **options: Unpack[BalancerOptions],
     ) -> None:
         super().__init__(losses, **options)
         self.regulariser = regulariser
+        self.limit = limit
         self.optimizer = WeightOptimizer(self, optimizer, lr)
         self.state("factor", per_loss(factor, self.names, "factor"))
         self.state("log_variances", per_loss(initial, self.names, "initial"))
         self.resting.copy_(self.factor * torch.exp(-self.log_variances))
 
     def _weigh(self, values: Tensor) -> Tensor:
-        weights = self.factor * torch.exp(-self.log_variances)
-        gradient = self.regulariser - weights * values
+        weights = self.factor * torch.exp(-self.log_variances.clamp(-self.limit, self.limit))
+        inside = self.log_variances.abs() <= self.limit
+        gradient = inside * (self.regulariser - weights * values)
         self.log_variances = self.optimizer.descend(self, self.log_variances, gradient)
         return weights
