@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -103,22 +104,32 @@ class Descent:
             inputs=tuple(inputs) or None,
         )
 
-    def rows(self, passes: Passes, combined: Tensor, own_weights: Tensor) -> None:
-        """Writes ``.grad`` from gradients that are known already: no further pass.
+    def rows(
+        self, passes: Passes, combined: Tensor, weights: Tensor, own_weights: Tensor
+    ) -> None:
+        """Writes ``.grad`` from gradients that are known already.
+
+        No further pass is needed where the targets are the graph's leaves; else one goes on from
+        the representation.
 
         Args:
-            passes: The passes that measured, run with the graph's leaves as targets.
+            passes: The passes that measured.
             combined: ``[P]``, the combined gradient of all targets, scaled as the passes were.
+            weights: ``[len(present)]``, those of the losses.
             own_weights: ``[len(present)]``, the weights of each loss's own parameters.
         """
-        leaves = [target for target in passes.targets if isinstance(target, Tensor)]
-        gradients = list(combined.split(passes.sizes))
-        for own, found, weight in zip(passes.own, passes.own_gradients, own_weights, strict=True):
-            reached = [(leaf, g) for leaf, g in zip(own, found, strict=True) if g is not None]
-            leaves.extend(leaf for leaf, _ in reached)
-            gradients.extend(g * weight.to(g.dtype) for _, g in reached)
-        shaped = [passes.shaped(leaf, g) for leaf, g in zip(leaves, gradients, strict=True)]
-        self.write([passes.holder(leaf) for leaf in leaves], shaped)
+        shared = zip(passes.targets, combined.split(passes.sizes), strict=True)
+        found = [*shared, *_own_sums(passes, weights, own_weights)]
+        shaped = [(target, passes.shaped(target, gradient)) for target, gradient in found]
+        edges = [pair for pair in shaped if not isinstance(pair[0], Tensor)]
+        leaves = [(leaf, g) for leaf, g in shaped if isinstance(leaf, Tensor)]
+        self.write([passes.holder(leaf) for leaf, _ in leaves], [g for _, g in leaves])
+        if edges:
+            torch.autograd.backward(
+                [edge for edge, _ in edges],  # type: ignore[arg-type]  # torch takes edges too
+                [gradient for _, gradient in edges],
+                retain_graph=passes.retain_graph,
+            )
 
     def write(self, leaves: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
         """Accumulates gradients into ``.grad``, through ``backward`` where that was given."""
@@ -192,6 +203,22 @@ class Descent:
         weights = weights if seed is None else weights * seed.to(weights.dtype)
         mine = zip(terms.mine(weights), terms.tensors, strict=True)
         return [weight.to(loss.dtype) for weight, loss in mine]
+
+
+def _own_sums(
+    passes: Passes, weights: Tensor, own_weights: Tensor
+) -> Iterable[tuple[Tensor, Tensor]]:
+    """The gradient of each leaf that the passes kept beside the targets, weighted and summed."""
+    losses = Counter(leaf for own in passes.own for leaf in own)
+    sums: dict[Tensor, Tensor] = {}
+    kept = zip(passes.own, passes.own_gradients, weights, own_weights, strict=True)
+    for own, found, weight, own_weight in kept if passes.own else ():
+        for leaf, gradient in zip(own, found, strict=True):
+            if gradient is not None:
+                chosen = own_weight if losses[leaf] == 1 else weight
+                weighted = gradient * chosen.to(gradient.dtype)
+                sums[leaf] = sums[leaf] + weighted if leaf in sums else weighted
+    return sums.items()
 
 
 @permitted()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 _BLOCK = 1 << 14  # columns
+_WIDENED = 64  # blocks of half precision that are made single at a time
 _CACHED = 1 << 19  # elements of which a few copies fit the cache of a CPU
 _LAUNCHED = 1 << 25  # elements for which an accelerator forgets what a launch costs
 
@@ -30,27 +31,23 @@ def column_blocks(*wide: Tensor) -> Iterator[tuple[Tensor, ...]]:
 def gramian(matrix: Tensor) -> Tensor:
     """``J J^T`` of a wide matrix, at least float32.
 
-    The columns are taken in blocks: on a CPU one after the other, as they fit its cache (twice as
-    fast as one product of a few long rows), elsewhere all at once (2.6 times on an H200). Sums of
-    blocks also round less.
+    The columns are taken in blocks, all in one batched product: a product of a few long rows leaves
+    a CPU's cores and most of a GPU idle (T = 10 and four million columns: 54 ms as one product, 17
+    in blocks, on two cores; 2.6 times faster on an H200). Sums of blocks also round less.
     """
     if matrix.shape[1] <= _BLOCK:
-        return at_least_float32(matrix @ matrix.T)
-    if matrix.device.type != "cpu":
-        return _batched(matrix)
-    gram = at_least_float32(matrix.new_zeros(len(matrix), len(matrix)))
-    for block in matrix.split(_BLOCK, dim=1):
-        block = block.to(gram.dtype)  # noqa: PLW2901
-        gram.addmm_(block, block.T)
-    return gram
+        matrix = at_least_float32(matrix)
+        return matrix @ matrix.T
+    narrow = at_least_float32(matrix[:, :0]).dtype != matrix.dtype
+    parts = matrix.split(_WIDENED * _BLOCK, dim=1) if narrow else (matrix,)
+    return torch.stack([_batched(at_least_float32(part)) for part in parts]).sum(dim=0)
 
 
 def _batched(matrix: Tensor) -> Tensor:
     whole = matrix.shape[1] // _BLOCK * _BLOCK
     blocks = matrix[:, :whole].unflatten(1, (-1, _BLOCK)).transpose(0, 1)
     rest = matrix[:, whole:]
-    products = at_least_float32(torch.bmm(blocks, blocks.transpose(1, 2)))
-    return products.sum(0) + at_least_float32(rest @ rest.T)
+    return torch.bmm(blocks, blocks.transpose(1, 2)).sum(dim=0) + rest @ rest.T
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:

@@ -46,7 +46,8 @@ class Parting:
     """The walk through the heads: from the losses down to where all of their paths have met."""
 
     def __init__(self, losses: Sequence[Tensor]) -> None:
-        self.full = (1 << len(losses)) - 1
+        self.count = len(losses)
+        self.full = (1 << self.count) - 1
         self.edges: dict[Node, dict[int, int]] = {}
         self.leaves: dict[Node, int] = {}
         self._open: set[Node] = set()

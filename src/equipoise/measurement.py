@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -33,7 +34,8 @@ class Measured:
         gradients: What the method sees: gradients of the losses, without any loss scale.
         passes: The backward passes, with what they found of each loss's own parameters.
         sizes: The number of elements of each target.
-        rows: ``[T, P]``, if rows of all that is shared were kept: then no further pass is needed.
+        rows: ``[T, P]``, if they are all that is needed of the losses to write ``.grad``: those of
+            all that is shared (no further pass), or of the representation (one, from there on).
             They carry the loss scale, and shared inputs of the model behind the watched columns.
     """
 
@@ -104,7 +106,7 @@ class Measurement:
             self._known = (wrt, watched)
         # Another process may have losses whose own parameters this one cannot know.
         known = terms.complete or self.processes.count == 1
-        return watched if known else replace(watched, leaves=None)
+        return watched if known else replace(watched, leaves=None, heads=None)
 
     def run(
         self,
@@ -131,28 +133,36 @@ class Measurement:
             SharingError: If no loss reaches the targets.
         """
         count = len(terms.present)
-        leaves = watched.leaves if applies and self._stacks(count) else None
-        passes = self._passes(terms, watched.targets, leaves)
+        if not (applies and self._stacks(count)):
+            watched = Watched(watched.targets)
+        passes = self._passes(terms, watched)
         passes.seed = seed
-        passes.retain_graph = retain_graph or leaves is None
+        passes.retain_graph = retain_graph or not passes.suffice
         sizes = passes.sizes[: len(watched.targets)]
         gradients, rows = self._measure(passes, sizes)
         if seed is not None:
             gradients = gradients.scaled((1 / seed).expand(count))
-        return Measured(gradients, passes, sizes, rows if leaves else None)
+        return Measured(gradients, passes, sizes, rows if passes.suffice else None)
 
-    def _passes(self, terms: Terms, watched: Sequence[Target], leaves: Parameters | None) -> Passes:
+    def _passes(self, terms: Terms, watched: Watched) -> Passes:
         """The passes that suit what is watched: a representation, parameters, shards of them."""
-        targets = (*watched, *leaves.inputs) if leaves else watched
-        own = leaves.own if leaves else ()
+        targets, leaves = watched.targets, watched.leaves
         together = self.processes.count > 1
         self.sharding.refuse_absent(terms)
-        if not all(isinstance(t, Tensor) and t.is_leaf for t in watched):
-            return Passes(terms.places, targets, own=own, pool=self._pool if together else None)
-        if shards := self.sharding.among(watched):
-            return ShardedPasses(terms.places, targets, own=own, shards=shards)
-        average = self.processes.average if together else None
-        return Passes(terms.places, targets, own=own, average=average)
+        if not all(isinstance(t, Tensor) and t.is_leaf for t in targets):
+            pool = self._pool if together else None
+            # Several processes need the hooks of a pass from the losses, and so do shards.
+            if watched.heads is None or together or self.sharding.shards():
+                return Passes(terms.places, targets, pool=pool)
+            return Passes(terms.places, targets, own=watched.heads, suffice=True)
+        own = leaves.own if leaves else ()
+        targets = (*targets, *leaves.inputs) if leaves else targets
+        kind: Callable[..., Passes]
+        if shards := self.sharding.among(watched.targets):
+            kind = partial(ShardedPasses, shards=shards)
+        else:
+            kind = partial(Passes, average=self.processes.average if together else None)
+        return kind(terms.places, targets, own=own, suffice=leaves is not None)
 
     def _pool(self, products: Tensor) -> Tensor:
         """A representation lies spread over the processes, each with its own samples.

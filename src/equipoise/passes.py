@@ -21,6 +21,7 @@ class Passes:
         losses: The live scalars; ``None`` for one that only other processes have.
         targets: What the gradients are taken with respect to: tensors or edges of the graph.
         own: For each loss, leaves whose gradient the same pass keeps in `own_gradients`.
+        suffice: Whether nothing more is needed of the losses to write ``.grad``.
         seed: What the losses' gradient starts from, a scalar tensor: a loss scale, or one.
         retain_graph: Whether the graph outlives the last pass.
         average: Averages gradients over the processes of a data-parallel run, in place.
@@ -32,6 +33,7 @@ class Passes:
     losses: Sequence[Tensor | None]
     targets: Sequence[Target]
     own: Sequence[Sequence[Tensor]] = ()
+    suffice: bool = False
     seed: Tensor | None = None
     retain_graph: bool = True
     average: Callable[[Sequence[Tensor]], None] | None = None

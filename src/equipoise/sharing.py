@@ -63,19 +63,18 @@ def is_compiled(losses: Sequence[Tensor]) -> bool:
     return False
 
 
-def refuse_parting_in_compiled(losses: Sequence[Tensor], instead: str) -> None:
+def refuse_parting_in_compiled(parting: Parting, instead: str) -> None:
     """Raises where the graph cannot tell what is shared, as the paths part in a compiled function.
 
     Args:
-        losses: The live scalar losses of one step.
+        parting: Where the losses of one step part.
         instead: What the user may write in place of it.
 
     Raises:
         SharingError: If the losses leave a compiled function by different outputs.
     """
-    if len(losses) < 2:
+    if parting.count < 2:
         return
-    parting = Parting(losses)
     for node, outputs in parting.edges.items():
         if len(set(outputs.values())) > 1 and is_compiled_node(node):
             msg = (
@@ -86,11 +85,11 @@ def refuse_parting_in_compiled(losses: Sequence[Tensor], instead: str) -> None:
             raise SharingError(msg)
 
 
-def parameters(losses: Sequence[Tensor]) -> Parameters:
+def parameters(losses: Sequence[Tensor] | Parting) -> Parameters:
     """Tells the leaves of the graph apart by which losses reach them.
 
     Args:
-        losses: The live scalar losses of one step.
+        losses: The live scalar losses of one step, or where they part.
 
     Returns:
         The shared parameters, what each loss has for itself, and shared leaves that are inputs.
@@ -105,15 +104,15 @@ def parameters(losses: Sequence[Tensor]) -> Parameters:
         >>> found.shared[0] is trunk, found.own[1][0] is head
         (True, True)
     """
-    parting = Parting(losses)
+    parting = _parting(losses)
     masks = dict(parting.leaves)
     masks.update(dict.fromkeys(below(parting.meeting), parting.full))
     leaves = {variable(node): mask for node, mask in masks.items()}
-    single = len(losses) == 1
+    single = parting.count == 1
     shared = [leaf for leaf, mask in leaves.items() if single or mask & (mask - 1)]
     own = [
         tuple(leaf for leaf, mask in leaves.items() if mask == 1 << i and not single)
-        for i in range(len(losses))
+        for i in range(parting.count)
     ]
     watched = [leaf for leaf in shared if isinstance(leaf, nn.Parameter)] or shared
     kept = set(watched)
@@ -122,7 +121,7 @@ def parameters(losses: Sequence[Tensor]) -> Parameters:
 
 
 def representation(
-    losses: Sequence[Tensor], names: Sequence[str] | None = None
+    losses: Sequence[Tensor] | Parting, names: Sequence[str] | None = None
 ) -> tuple[GradientEdge, ...]:
     """The shared representation: the edges of the graph at which the paths of the losses part.
 
@@ -130,7 +129,7 @@ def representation(
     them alone. The one exception is a parameter below that a head uses as well (tied weights).
 
     Args:
-        losses: The live scalar losses of one step.
+        losses: The live scalar losses of one step, or where they part: it then goes down to there.
         names: What they are called in error messages; default their positions.
 
     Returns:
@@ -139,11 +138,11 @@ def representation(
     Raises:
         SharingError: If the losses never all meet.
     """
-    parting = Parting(losses)
+    parting = _parting(losses)
     frontier = parting.antichain()
     if not frontier:
         msg = "The losses never all meet in the graph, so there is no shared representation."
-        raise SharingError(msg + _who_meets_whom(parting, _named(losses, names)))
+        raise SharingError(msg + _who_meets_whom(parting, names))
     newest_first = sorted(frontier, key=lambda node: -node._sequence_nr())
     return tuple(
         torch.autograd.graph.GradientEdge(node, output)
@@ -152,7 +151,28 @@ def representation(
     )
 
 
-def last_shared(losses: Sequence[Tensor], names: Sequence[str] | None = None) -> tuple[Tensor, ...]:
+def heads(parting: Parting) -> tuple[tuple[Tensor, ...], ...] | None:
+    """What lies above the shared representation.
+
+    Args:
+        parting: Gone down to the representation.
+
+    Returns:
+        For each loss, the leaves that it reaches around the representation; `None` where some of
+        them lie below it as well (tied weights).
+    """
+    above = {node: mask for node, mask in parting.leaves.items() if mask != parting.full}
+    if not above.keys().isdisjoint(below(parting.meeting)):
+        return None
+    return tuple(
+        tuple(variable(node) for node, mask in above.items() if mask >> i & 1)
+        for i in range(parting.count)
+    )
+
+
+def last_shared(
+    losses: Sequence[Tensor] | Parting, names: Sequence[str] | None = None
+) -> tuple[Tensor, ...]:
     """The last shared layer: the parameters of the newest operation that all losses share.
 
     An operation's parameters are those that reach it untouched by data: directly, or through
@@ -160,7 +180,7 @@ def last_shared(losses: Sequence[Tensor], names: Sequence[str] | None = None) ->
     a weight of two or more dimensions is preferred to one with only scales and biases.
 
     Args:
-        losses: The live scalar losses of one step.
+        losses: The live scalar losses of one step, or where they part.
         names: What they are called in error messages; default their positions.
 
     Returns:
@@ -169,7 +189,7 @@ def last_shared(losses: Sequence[Tensor], names: Sequence[str] | None = None) ->
     Raises:
         SharingError: If the losses never all meet, or share no parameter.
     """
-    parting = Parting(losses)
+    parting = _parting(losses)
     fallback: tuple[Tensor, ...] = ()
     for layer in map(_without_inputs, _layers(parting.meeting)):
         # An input that requires gradients is a leaf too, but no layer if there are any.
@@ -179,7 +199,7 @@ def last_shared(losses: Sequence[Tensor], names: Sequence[str] | None = None) ->
             fallback = layer
     if not fallback:
         msg = "The losses share no parameter, so there is no last shared layer."
-        raise SharingError(msg + _who_meets_whom(parting, _named(losses, names)))
+        raise SharingError(msg + _who_meets_whom(parting, names))
     return fallback
 
 
@@ -230,11 +250,12 @@ def _parametric(node: Node, depth: int = 6) -> tuple[Tensor, ...]:
     return tuple(found)
 
 
-def _named(losses: Sequence[Tensor], names: Sequence[str] | None) -> list[str]:
-    return [str(i) for i in range(len(losses))] if names is None else list(names)
+def _parting(losses: Sequence[Tensor] | Parting) -> Parting:
+    return losses if isinstance(losses, Parting) else Parting(losses)
 
 
-def _who_meets_whom(parting: Parting, names: Sequence[str]) -> str:
+def _who_meets_whom(parting: Parting, names: Sequence[str] | None) -> str:
+    names = list(map(str, range(parting.count))) if names is None else names
     masks = {mask for outputs in parting.edges.values() for mask in outputs.values()}
     masks.update(parting.leaves.values())
     met = [mask for mask in masks if mask & (mask - 1)]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
 from equipoise import sharing
-from equipoise.graph import SharingError
+from equipoise.graph import Parting, SharingError
 
 Target: TypeAlias = Tensor | GradientEdge
 """What gradients are taken with respect to."""
@@ -32,10 +32,14 @@ class Watched:
         targets: Tensors or edges of the graph.
         leaves: The leaves of the graph when the targets hold all that losses share: then the rows
             of gradients are all that is needed to write ``.grad``. Otherwise ``None``.
+        heads: For each loss, the leaves above the targets when these are the representation: then
+            one pass from there on with the combined row is all that is needed beside the rows.
+            Otherwise ``None``.
     """
 
     targets: tuple[Target, ...]
     leaves: sharing.Parameters | None = None
+    heads: tuple[tuple[Tensor, ...], ...] | None = None
 
     @property
     def sizes(self) -> list[int]:
@@ -91,10 +95,16 @@ def watch(losses: Sequence[Tensor], wrt: Wrt, names: Sequence[str] | None = None
 
 
 def _watch_named(losses: Sequence[Tensor], wrt: str, names: Sequence[str] | None) -> Watched:
-    if wrt in ("shared", "last_shared", "representation"):
-        sharing.refuse_parting_in_compiled(losses, "wrt=<the part of the model that is shared>")
+    if wrt not in ("shared", "last_shared", "representation"):
+        msg = (
+            f"`wrt` is {wrt!r}; write 'shared', 'last_shared', 'representation', a module, "
+            "parameters, or a tensor of the graph."
+        )
+        raise TypeError(msg)
+    parting = Parting(losses)
+    sharing.refuse_parting_in_compiled(parting, "wrt=<the part of the model that is shared>")
     if wrt == "shared":
-        leaves = sharing.parameters(losses)
+        leaves = sharing.parameters(parting)
         if not leaves.shared:
             called = ", ".join(map(repr, names or map(str, range(len(losses)))))
             msg = (
@@ -104,14 +114,8 @@ def _watch_named(losses: Sequence[Tensor], wrt: str, names: Sequence[str] | None
             raise SharingError(msg)
         return Watched(leaves.shared, leaves)
     if wrt == "last_shared":
-        return Watched(sharing.last_shared(losses, names))
-    if wrt == "representation":
-        return Watched(sharing.representation(losses, names))
-    msg = (
-        f"`wrt` is {wrt!r}; write 'shared', 'last_shared', 'representation', a module, "
-        "parameters, or a tensor of the graph."
-    )
-    raise TypeError(msg)
+        return Watched(sharing.last_shared(parting, names))
+    return Watched(sharing.representation(parting, names), heads=sharing.heads(parting))
 
 
 def _watch_leaves(losses: Sequence[Tensor], targets: tuple[Tensor, ...]) -> Watched:

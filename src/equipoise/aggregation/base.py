@@ -14,6 +14,7 @@ from equipoise.applying import BackwardCall, Descent
 from equipoise.balancer import Balancer, BalancerOptions, LooksAt
 from equipoise.explaining import explained
 from equipoise.gradients import Gradients
+from equipoise.graph import Parting
 from equipoise.measurement import Measured, Measurement
 from equipoise.measuring import Measuring
 from equipoise.sharding import Sharding
@@ -284,8 +285,9 @@ class Aggregation(Balancer):
         if self.heads == "weighted":
             descent.weighted(terms, weights)
             return
-        sharing.refuse_parting_in_compiled(terms.tensors, "heads='weighted'")
-        leaves = sharing.parameters(terms.tensors)
+        parting = Parting(terms.tensors)
+        sharing.refuse_parting_in_compiled(parting, "heads='weighted'")
+        leaves = sharing.parameters(parting)
         own = [leaf for part in leaves.own for leaf in part]
         rest = [*leaves.shared, *leaves.inputs]
         hooked = self.processes.count > 1 and not descent.sharded(terms)
@@ -301,7 +303,7 @@ class Aggregation(Balancer):
         self, descent: Descent, terms: Terms, measured: Measured, rows: Tensor, weights: Tensor
     ) -> None:
         combined = weights.to(rows.dtype) @ rows
-        descent.rows(measured.passes, combined, self._own_weights(terms, weights))
+        descent.rows(measured.passes, combined, weights, self._own_weights(terms, weights))
 
     def _apply_combined(
         self, descent: Descent, terms: Terms, measured: Measured, *, learns: bool
@@ -319,7 +321,7 @@ class Aggregation(Balancer):
             inputs = measured.rows[:, combined.numel() :]
             if inputs.numel():
                 combined = torch.cat([combined, priorities.to(inputs.dtype) @ inputs])
-            descent.rows(measured.passes, combined, priorities)
+            descent.rows(measured.passes, combined, priorities, priorities)
         return self._note(terms, priorities, measured.gradients)
 
 
