@@ -104,9 +104,7 @@ class Descent:
             inputs=tuple(inputs) or None,
         )
 
-    def rows(
-        self, passes: Passes, combined: Tensor, weights: Tensor, own_weights: Tensor
-    ) -> None:
+    def rows(self, passes: Passes, combined: Tensor, weights: Tensor, own_weights: Tensor) -> None:
         """Writes ``.grad`` from gradients that are known already.
 
         No further pass is needed where the targets are the graph's leaves; else one goes on from

@@ -125,6 +125,27 @@ class Bucket(ABC, Generic[GroupT]):
         pairs = zip(self._split(whole), self.parameters, strict=True)
         return [shown(part, parameter) for part, parameter in pairs]
 
+    def take(
+        self,
+        loss: int,
+        gradients: Sequence[Tensor | None],
+        scale: Tensor | None,
+        keep: Tensor | None,
+        scratch: Tensor | None,
+    ) -> None:
+        """Scales the gradients of one loss, folds them in and adds them to the sum.
+
+        Args:
+            loss: Its position.
+            gradients: One for each parameter.
+            scale: As `scaled` takes it.
+            keep: A boolean scalar; where it is false nothing changes.
+            scratch: As `scaled` takes it.
+        """
+        whole = self.scaled(gradients, scale, keep, scratch)
+        self.fold(loss, whole, keep)
+        self.add(whole)
+
     def gather(self, tensors: Sequence[Tensor | None]) -> Tensor | None:
         """One tensor a parameter made into one tensor; ``None`` stands for zeros.
 

@@ -114,9 +114,7 @@ class Fold(ABC, Generic[BucketT]):
         keep = None if self._keep is None else finite & self._keep.to(finite.device)
         scales = self._each(self._scales(loss, norms, keep))
         for bucket, part, scale in zip(self.buckets, parts, scales, strict=True):
-            whole = bucket.scaled(part, scale, keep, self._scratch[bucket.scratch[:2]])
-            bucket.fold(loss, whole, keep)
-            bucket.add(whole)
+            bucket.take(loss, part, scale, keep, self._scratch[bucket.scratch[:2]])
         self.taken.append((loss, keep))
         return True if self._keep is None else finite | ~self._keep.to(finite.device)
 

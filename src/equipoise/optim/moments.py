@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from equipoise.optim.bucket import Bucket, ParameterState, bias_correction
+from equipoise.optim.bucket import Bucket, ParameterState, as_real, bias_correction
 from equipoise.optim.hyperparameters import MTAdamGroup
+from equipoise.optim.kernels import Kernels, Scalar, descend, flat, fold
 from equipoise.optim.norms import UNMEASURED
 from equipoise.optim.shards import local
+
+_SAFE = 1e-15
+"""With scales from here to its inverse, ``s^2 g^2`` is as exact in float32 as ``(s g)^2``."""
 
 
 class Moments(Bucket[MTAdamGroup]):
@@ -17,7 +23,29 @@ class Moments(Bucket[MTAdamGroup]):
     The state of a parameter: ``step``, a scalar; ``norms``, ``[T]``; ``exp_avg`` of the parameter's
     shape, ``exp_avg_sqs`` one of them a loss, and with AMSGrad ``max_exp_avg_sq``. A complex
     parameter is seen as real numbers, with a last dimension of 2.
+
+    Args:
+        parameters: See `Bucket`.
+        group: See `Bucket`.
+        states: See `Bucket`.
+        count: See `Bucket`.
+        on_device: See `Bucket`.
+        kernels: Compile the arithmetic of parameters that are large enough.
     """
+
+    def __init__(
+        self,
+        parameters: Sequence[Tensor],
+        group: MTAdamGroup,
+        states: Sequence[ParameterState],
+        count: int,
+        *,
+        on_device: bool,
+        kernels: Kernels,
+    ) -> None:
+        super().__init__(parameters, group, states, count, on_device=on_device)
+        self._kernels = kernels
+        self._fuses = not self.packed and kernels.suit(self._reals[0])
 
     def _make_state(self, count: int) -> list[ParameterState]:
         first = self._reals[0]
@@ -40,9 +68,63 @@ class Moments(Bucket[MTAdamGroup]):
                 view["max_exp_avg_sq"] = largest
         return views
 
+    def take(
+        self,
+        loss: int,
+        gradients: Sequence[Tensor | None],
+        scale: Tensor | None,
+        keep: Tensor | None,
+        scratch: Tensor | None,
+    ) -> None:
+        """As `Bucket.take`, without ever writing the balanced gradient where that can be spared."""
+        gradient = gradients[0]
+        if self.packed or self._penalised or gradient is None or scale is None:
+            super().take(loss, gradients, scale, keep, scratch)
+        elif self._fuses:
+            self._take_at_once(loss, gradient, scale, keep)
+        elif keep is None and scale.device.type == "cpu" and _SAFE < float(scale) < 1 / _SAFE:
+            self._take_directly(loss, as_real(gradient), float(scale))
+        else:
+            super().take(loss, gradients, scale, keep, scratch)
+
+    def _take_directly(self, loss: int, gradient: Tensor, scale: float) -> None:
+        """Three operations on ``g`` in the place of four on ``b = s g``."""
+        beta2 = self.group["betas"][1]
+        # Multiplied from the left, so nothing overflows that would not have as b^2.
+        self._exp_avg_sqs[loss].mul_(beta2).addcmul_(
+            gradient, gradient, value=(1 - beta2) * scale**2
+        )
+        if self._total is None:
+            self._total = torch.mul(gradient, scale, out=torch.empty_like(self._exp_avg))
+        else:
+            self._total.add_(gradient, alpha=scale)
+
+    def _take_at_once(
+        self, loss: int, gradient: Tensor, scale: Tensor, keep: Tensor | None
+    ) -> None:
+        """All of it in one loop."""
+        real, first = self._reals[0], self._total is None
+        total = torch.empty_like(self._exp_avg) if self._total is None else self._total
+        self._total = total
+        self._kernels.run(
+            fold,
+            flat(as_real(gradient), real),
+            flat(self._exp_avg_sqs[loss], real),
+            flat(total, real),
+            scale[0].to(real.device),
+            None if keep is None else keep.to(real.device),
+            self.group["betas"][1],
+            first=first,
+        )
+
+    @property
+    def _penalised(self) -> bool:
+        """Whether weight decay is part of the gradient."""
+        return bool(self.group["weight_decay"]) and not self.group["decoupled_weight_decay"]
+
     def fold(self, loss: int, whole: Tensor | None, keep: Tensor | None) -> None:
         """``v_i = beta2 v_i + (1 - beta2) b_i^2``, with ``b_i`` the balanced gradient of loss i."""
-        if self.group["weight_decay"] and not self.group["decoupled_weight_decay"]:
+        if self._penalised:
             whole = self._decayed(whole, self.group["weight_decay"])
         beta2 = self.group["betas"][1]
         second_moment = self._exp_avg_sqs[loss]
@@ -84,23 +166,56 @@ class Moments(Bucket[MTAdamGroup]):
             losses: How many losses the step has: coupled weight decay enters once for each.
             keep: A boolean scalar; where it is false nothing changes.
         """
-        group = self.group
-        gradient = self._gradient(keep)
-        if group["weight_decay"] and group["decoupled_weight_decay"]:
-            self._shrink(keep)
-        elif group["weight_decay"]:
+        gradient = self._gradient(None if self._fuses else keep)
+        if self._penalised:
             gradient = self._decayed(gradient, self._penalty(losses))
-        elif group["maximize"]:
+        elif self.group["maximize"]:
             gradient = -gradient
-        rate = 1 - group["betas"][0]
+        self._step_count += 1 if keep is None else keep.to(self._step_count.device)
+        if self._fuses:
+            self._descend_at_once(gradient, keep)
+            return
+        if self.group["weight_decay"] and not self._penalised:
+            self._shrink(keep)
+        rate = 1 - self.group["betas"][0]
         if keep is None:
-            self._step_count += 1
             self._exp_avg.lerp_(gradient, rate)
             self._descend()
         else:
-            self._step_count += keep.to(self._step_count.device)
             self._exp_avg.lerp_(gradient, self._if(keep, rate))
             self._descend_if(keep)
+
+    def _descend_at_once(self, gradient: Tensor, keep: Tensor | None) -> None:
+        """Everything behind the gradient in one loop."""
+        real, decay = self._reals[0], 0.0 if self._penalised else self.group["weight_decay"]
+        beta1, beta2, _ = self.group["betas"]
+        lr: Scalar = self.group["lr"]
+        size: Scalar
+        correction: Scalar
+        if keep is None:
+            lr, count = float(lr), self._step_count.item()
+            size, correction = lr / (1 - beta1**count), (1 - beta2**count) ** 0.5
+        else:
+            steps = self._step_count.to(real.device, self._wide)
+            size, correction = (
+                lr / bias_correction(beta1, steps),
+                bias_correction(beta2, steps).sqrt(),
+            )
+        squares, largest = self._exp_avg_sqs, self._max_exp_avg_sq
+        self._kernels.run(
+            descend,
+            flat(real, real),
+            flat(self._exp_avg, real),
+            squares.as_strided((len(squares), real.numel()), (real.numel(), 1)),
+            None if largest is None else flat(largest, real),
+            flat(gradient, real),
+            None if keep is None else keep.to(real.device),
+            1 - beta1,
+            1 - lr * decay,
+            size,
+            correction,
+            self.group["eps"],
+        )
 
     def _gradient(self, keep: Tensor | None) -> Tensor:
         """What ``.grad`` holds now: the sum that was published, unless the user changed it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -20,6 +21,7 @@ from equipoise.optim.hyperparameters import (
     check_named,
     rank_of_each,
 )
+from equipoise.optim.kernels import Kernels
 from equipoise.optim.moments import Moments
 from equipoise.optim.multiterm import MultiTermOptimizer, Parameters
 from equipoise.optim.norms import Balance, unit_norms
@@ -94,6 +96,11 @@ class MTAdam(MultiTermOptimizer[Moments]):
             parameter ``"group"``, or ``"all"``.
         foreach: Whether parameters below 65536 elements share memory, so that a step handles many
             of them at once; default yes, except for tensor subclasses and complex parameters.
+        fused: Whether the arithmetic on parameters of at least 262144 elements is compiled by
+            ``torch.compile``, so that a step reads and writes everything once. Default: yes on a
+            GPU that Triton writes code for (uncompiled, with a warning, should that fail); no on
+            the CPU, where the first step waits some seconds for a C++ compiler and later ones are
+            faster.
         losses: Names of the losses or how many there are; default what the first step brings.
         nonfinite: ``"skip"``, or ``"raise"`` a ``ValueError`` that names the loss.
         on_device: Take every decision on the device, without waiting for it; default no on the
@@ -136,6 +143,7 @@ class MTAdam(MultiTermOptimizer[Moments]):
         maximize: bool = False,
         granularity: Granularity = "tensor",
         foreach: bool | None = None,
+        fused: bool | None = None,
         losses: LossNames | None = None,
         nonfinite: Nonfinite = "skip",
         on_device: bool | None = None,
@@ -144,6 +152,7 @@ class MTAdam(MultiTermOptimizer[Moments]):
         check_choice("granularity", granularity, ("tensor", "layer", "group", "all"))
         self._granularity = granularity
         self._ranks = ranks
+        self._fused = fused
         defaults = {
             "lr": lr,
             "betas": betas,
@@ -169,7 +178,7 @@ class MTAdam(MultiTermOptimizer[Moments]):
         super()._begin()
 
     def _bucket(self) -> Callable[..., Moments]:
-        return Moments
+        return partial(Moments, kernels=Kernels(self._fused))
 
     def _check_group(self, group: dict[str, Any]) -> None:
         check_group(group, (0.9, 0.999, 0.9))
@@ -196,7 +205,7 @@ class MTAdam(MultiTermOptimizer[Moments]):
         state["norms"] = saved["norms"].to(state["norms"].device)
 
     def __getstate__(self) -> dict[str, Any]:
-        own = {"_granularity": self._granularity, "_ranks": self._ranks}
+        own = {name: getattr(self, name) for name in ("_granularity", "_ranks", "_fused")}
         return super().__getstate__() | own
 
 
