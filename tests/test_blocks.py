@@ -3,7 +3,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from equipoise.blocks import _batched, at_least_float32, column_blocks, gramian
+from equipoise.blocks import (
+    _batched,
+    at_least_float32,
+    column_blocks,
+    gramian,
+    row_norms,
+    tensor_norms,
+)
 
 
 @pytest.mark.parametrize("width", [1, 100, 1 << 14, (1 << 14) + 1, 50_000])
@@ -35,3 +42,29 @@ def test_only_half_precision_is_widened() -> None:
 def test_all_blocks_at_once_give_the_same_gramian(width) -> None:
     matrix = torch.randn(4, width + 3, dtype=torch.float64)[:, :width]
     torch.testing.assert_close(_batched(matrix), matrix @ matrix.T)
+
+
+def test_norms_of_millions_of_numbers_keep_their_digits() -> None:
+    matrix = torch.randn(2, (1 << 22) + 5)
+    exact = matrix.double().norm(dim=1)
+    torch.testing.assert_close(row_norms(matrix).double(), exact, rtol=1e-6, atol=0)
+    found = torch.stack(tensor_norms([matrix[0], matrix[1, :3], matrix[1]], torch.float32))
+    expected = torch.stack([exact[0], matrix[1, :3].double().norm(), exact[1]])
+    torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.randn(300, 300).t(),
+        torch.randn(300, 600)[:, ::2],
+        torch.randn(2, 64, 32, 32).to(memory_format=torch.channels_last),
+        torch.randn(300, 300).half() * 300,
+        torch.randn(300, 300, dtype=torch.complex64),
+    ],
+    ids=["transposed", "with gaps", "channels last", "half", "complex"],
+)
+def test_norms_of_large_tensors_do_not_depend_on_how_they_lie_in_memory(tensor) -> None:
+    exact = tensor.to(torch.complex128 if tensor.is_complex() else torch.float64).abs().norm()
+    (found,) = tensor_norms([tensor], torch.float32)
+    torch.testing.assert_close(found.double(), exact, rtol=1e-5, atol=0)

@@ -5,9 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from equipoise.blocks import l2_norm
 from equipoise.gradients import Gradients
 from equipoise.passes import Passes
-from equipoise.streaming import l2_norm
 
 shapes = st.tuples(st.integers(1, 6), st.integers(1, 9), st.integers(0, 2**31))
 

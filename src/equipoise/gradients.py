@@ -12,7 +12,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from equipoise.blocks import at_least_float32, column_blocks, gramian
+from equipoise.blocks import column_blocks, gramian, row_norms
 
 Row: TypeAlias = "list[Tensor]"
 Statistic: TypeAlias = Callable[[Row], Tensor]
@@ -190,7 +190,7 @@ class Gradients:
         return _Scaled(self, factors)
 
     def _measure_norms(self) -> Tensor:
-        norms: Tensor = torch.linalg.vector_norm(at_least_float32(self.columns()), dim=1)
+        norms = row_norms(self.columns())
         return norms if self._pool is None else self._whole(norms.square()).sqrt()
 
     def _whole(self, products: Tensor) -> Tensor:

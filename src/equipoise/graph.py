@@ -11,7 +11,7 @@ import functools
 import heapq
 import operator
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -31,6 +31,10 @@ _STACK, _UNBIND = (
         torch.zeros(1, requires_grad=True).unbind()[0],
     )
 )
+
+
+Users: TypeAlias = "dict[Node, list[tuple[Node, int]]]"
+"""The users of each node: nodes, and as which of their inputs they use it."""
 
 
 class SharingError(ValueError):
@@ -197,6 +201,23 @@ def below(frontier: Iterable[Node]) -> dict[Node, None]:
                 seen.add(child)
                 stack.append(child)
     return leaves
+
+
+def users_of(losses: Sequence[Tensor]) -> Users:
+    """For every node below the losses, the nodes that use its outputs, and as which input."""
+    users: Users = {}
+    stack = [node for node, _ in edges_of(losses)]
+    seen = set(stack)
+    while stack:
+        node = stack.pop()
+        for place, (child, _) in enumerate(node.next_functions):
+            if child is None:
+                continue
+            users.setdefault(child, []).append((node, place))
+            if child not in seen:
+                seen.add(child)
+                stack.append(child)
+    return users
 
 
 def refuse_reentrant_checkpoint(node: Node) -> None:

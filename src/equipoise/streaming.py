@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from equipoise.blocks import at_least_float32
+from equipoise.affine import affine_norms
+from equipoise.blocks import at_least_float32, l2_norm
 from equipoise.gradients import Gradients, Pool, Row, Statistic
 from equipoise.passes import Passes, stack_rows
 
@@ -57,6 +58,8 @@ class StreamedGradients(Gradients):
         return torch.stack([statistic(self._flat_row(i)) for i in range(len(self))])
 
     def _measure_norms(self) -> Tensor:
+        if (norms := affine_norms(self._passes)) is not None:
+            return norms
         norms = torch.stack([l2_norm(self._flat_row(i)) for i in range(len(self))])
         return norms if self._pool is None else self._whole(norms.square()).sqrt()
 
@@ -83,12 +86,6 @@ class StreamedGradients(Gradients):
                 for i, other in enumerate(kept, start):
                     gram[i, j] = gram[j, i] = _inner(other, row)
         return self._whole(gram)
-
-
-def l2_norm(row: Row) -> Tensor:
-    """The L2 norm of a gradient given tensor by tensor."""
-    norms = at_least_float32(torch.stack(torch._foreach_norm(row)))
-    return norms.square().sum().sqrt()
 
 
 def _inner(left: Row, right: Row) -> Tensor:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from equipoise import blocks
+
 THRESHOLD = 1e-10
 """Up to this norm a loss counts as silent: it is not scaled, and it is nobody's anchor."""
 
@@ -27,16 +29,12 @@ def tensor_norms(gradients: Sequence[Tensor | None], like: Tensor) -> Tensor:
     reached = [gradient for gradient in gradients if gradient is not None]
     if not reached:
         return like.new_zeros(len(gradients))
-    norms = list(torch._foreach_norm(reached, 2, dtype=_widened(reached[0], like)))
+    # A norm in float16 overflows at 65504, so it is taken in the dtype of the averages.
+    norms = blocks.tensor_norms(reached, like.dtype)
     if len(reached) < len(gradients):
         measured, zero = iter(norms), like.new_zeros(())
         norms = [zero if gradient is None else next(measured) for gradient in gradients]
     return torch.stack(norms).to(like)
-
-
-def _widened(gradient: Tensor, like: Tensor) -> torch.dtype:
-    # A norm in float16 overflows at 65504, so it is taken in the dtype of the averages.
-    return like.dtype.to_complex() if gradient.is_complex() else like.dtype
 
 
 def unit_norms(norms: Tensor, units: Tensor | None) -> Tensor:
