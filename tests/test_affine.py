@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 import equipoise as eq
 from equipoise import streaming
 from equipoise.affine import affine_norms
+from equipoise.benchmarks.price.memory import peak_memory
 from equipoise.passes import Passes
 
 WIDE, OUT = 512, 128  # just large enough
@@ -198,3 +199,13 @@ def test_gradnorm_learns_the_same_weights_as_from_whole_gradients(checkpointed, 
     found = train()
     monkeypatch.setattr(streaming, "affine_norms", lambda _passes: None)
     torch.testing.assert_close(found, train(), rtol=1e-9, atol=1e-12)
+
+
+def test_one_gradient_of_the_layers_output_is_alive_at_a_time() -> None:
+    layer = nn.Linear(WIDE, OUT)
+    features = nn.Parameter(torch.rand(64, WIDE)) * 1.0  # as the layer below gives them
+    output = layer(features)
+    losses = [(output * (i + 1)).square().mean() for i in range(20)]
+    targets = list(layer.parameters())
+    alive = peak_memory(lambda: affine_norms(Passes(losses, targets)), torch.device("cpu"))
+    assert alive < len(losses) * output.nbytes

@@ -119,7 +119,7 @@ def _product(weight: Node, users: Users) -> _Layer | None:
         return None
     saved: Any = node  # autograd's nodes show what they saved, but declare it nowhere
     if isinstance(node, _ADDMM) and place == 2 and saved._saved_alpha == saved._saved_beta == 1:
-        return _Layer(node, saved._saved_mat1)
+        return _Layer(node, saved._saved_mat1.detach())
     if isinstance(node, _MM) and place == 1:
-        return _Layer(node, saved._saved_self)
+        return _Layer(node, saved._saved_self.detach())
     return None

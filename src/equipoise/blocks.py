@@ -99,7 +99,7 @@ def l2_norm(row: Sequence[Tensor]) -> Tensor:
 
 def _flat(tensor: Tensor) -> Tensor:
     """All elements, in the order of memory where there are no gaps in it."""
-    if tensor.stride() == torch.empty_like(tensor).stride():
+    if tensor.stride() == torch.empty_like(tensor, device="meta").stride():
         return tensor.as_strided((tensor.numel(),), (1,))
     return tensor.reshape(-1)
 

@@ -111,7 +111,7 @@ class Kernels:
         Args:
             tensor: The parameter, real, as this process has it.
         """
-        dense = tensor.stride() == torch.empty_like(tensor).stride()
+        dense = tensor.stride() == torch.empty_like(tensor, device="meta").stride()
         return dense and tensor.numel() >= FUSED and self._compiles_for(tensor.device)
 
     def _compiles_for(self, device: torch.device) -> bool:

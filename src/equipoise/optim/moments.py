@@ -14,7 +14,7 @@ from equipoise.optim.norms import UNMEASURED
 from equipoise.optim.shards import local
 
 _SAFE = 1e-15
-"""With scales from here to its inverse, ``s^2 g^2`` is as exact in float32 as ``(s g)^2``."""
+"""With scales from here to its inverse, ``(s^2 g) g`` is as exact in float32 as ``(s g)^2``."""
 
 
 class Moments(Bucket[MTAdamGroup]):
@@ -82,7 +82,7 @@ class Moments(Bucket[MTAdamGroup]):
             super().take(loss, gradients, scale, keep, scratch)
         elif self._fuses:
             self._take_at_once(loss, gradient, scale, keep)
-        elif keep is None and scale.device.type == "cpu" and _SAFE < float(scale) < 1 / _SAFE:
+        elif keep is None and gradient.is_cpu and _SAFE < float(scale) < 1 / _SAFE:
             self._take_directly(loss, as_real(gradient), float(scale))
         else:
             super().take(loss, gradients, scale, keep, scratch)
