@@ -134,9 +134,11 @@ def test_compiled_and_uncompiled_optimizers_load_each_others_state():
 
 
 @pytest.fixture
-def _no_compiler(monkeypatch, tmp_path):
-    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("no-such-compiler",))
-    with torch._inductor.utils.fresh_cache(dir=str(tmp_path), delete=False):
+def _no_compiler(tmp_path):
+    with (
+        torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",)}),
+        torch._inductor.utils.fresh_cache(dir=str(tmp_path), delete=False),
+    ):
         yield
 
 
