@@ -17,7 +17,7 @@ from equipoise.losses import Losses, loss_names, read_losses
 from equipoise.measuring import Measuring
 from equipoise.passes import Passes, stack_rows
 from equipoise.sharding import ShardedPasses, Sharding
-from equipoise.sharing import Parameters
+from equipoise.sharing import Parameters, is_compiled
 from equipoise.streaming import StreamedGradients
 from equipoise.watching import Watched, watch
 
@@ -137,7 +137,11 @@ class Measurement:
             watched = Watched(watched.targets)
         passes = self._passes(terms, watched)
         passes.seed = seed
-        passes.retain_graph = retain_graph or not passes.suffice
+        # A compiled function gives its buffers away for good in a pass that frees its graph.
+        onward = watched.heads is not None
+        passes.retain_graph = (
+            retain_graph or not passes.suffice or (onward and is_compiled(terms.tensors))
+        )
         sizes = passes.sizes[: len(watched.targets)]
         gradients, rows = self._measure(passes, sizes)
         if seed is not None:

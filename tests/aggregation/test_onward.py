@@ -98,6 +98,15 @@ def test_the_graph_is_freed_unless_it_is_to_be_kept():
         balancer.backward(losses)
 
 
+def test_a_compiled_trunk_can_be_measured_through_in_a_later_step():
+    model = Branching()
+    model.trunk.compile(backend="aot_eager")
+    x = torch.randn(5, 4).double()
+    balancer = eq.MGDA(LOSSES, wrt="representation")
+    balancer.backward(model(x))
+    assert balancer.backward(model(x), wrt="shared").norms.isfinite().all()
+
+
 def test_hooks_of_the_trunk_fire_and_those_of_a_loss_scale_are_kept():
     model, plain = Branching(), Branching()
     seen = []
