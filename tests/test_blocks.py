@@ -8,6 +8,7 @@ from equipoise.blocks import (
     at_least_float32,
     column_blocks,
     gramian,
+    inner,
     row_norms,
     tensor_norms,
 )
@@ -68,3 +69,11 @@ def test_norms_of_large_tensors_do_not_depend_on_how_they_lie_in_memory(tensor) 
     exact = tensor.to(torch.complex128 if tensor.is_complex() else torch.float64).abs().norm()
     (found,) = tensor_norms([tensor], torch.float32)
     torch.testing.assert_close(found.double(), exact, rtol=1e-5, atol=0)
+
+
+def test_inner_products_of_millions_of_numbers_keep_their_digits() -> None:
+    left = torch.randn((1 << 24) + 5)
+    right = left + 0.1 * torch.randn(len(left))
+    exact = left.double() @ right.double()
+    torch.testing.assert_close(inner(left, right).double(), exact, rtol=1e-6, atol=0)
+    torch.testing.assert_close(inner(left[:7], right[:7]), left[:7] @ right[:7])

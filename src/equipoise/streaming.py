@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from equipoise.affine import affine_norms
-from equipoise.blocks import at_least_float32, l2_norm
+from equipoise.blocks import at_least_float32, inner, l2_norm
 from equipoise.gradients import Gradients, Pool, Row, Statistic
 from equipoise.passes import Passes, stack_rows
 
@@ -89,5 +89,5 @@ class StreamedGradients(Gradients):
 
 
 def _inner(left: Row, right: Row) -> Tensor:
-    products = [torch.dot(a, b) for a, b in zip(left, right, strict=True)]
+    products = [inner(a, b) for a, b in zip(left, right, strict=True)]
     return torch.stack(products).sum()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
+from equipoise.blocks import l2_norm
 from equipoise.losses import per_loss
 from equipoise.parts.checking import check_not_negative, check_positive
 from equipoise.parts.drawing import Drawing
@@ -166,6 +167,6 @@ class GradDrop(Aggregation):
         if self.max_norm is None:
             return combined
         # The small number is that of torch.nn.utils.clip_grad_norm_, which the authors call.
-        factor = self.max_norm / (torch.linalg.vector_norm(combined) + 1e-6)
+        factor = self.max_norm / (l2_norm([combined]) + 1e-6)
         clipped: Tensor = combined * factor.clamp(max=1.0)
         return clipped
