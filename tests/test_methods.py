@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import equipoise as eq
-from equipoise import sharing
+from equipoise.autograd import shared as sharing
 from tests.methods import LOSSES, NAMES, combined, make, of_kind, steps
 from tests.models import MultiHead, batch, flat_grad, jacobian
 

@@ -12,18 +12,18 @@ from importlib.metadata import PackageNotFoundError, version
 
 from equipoise import aggregation, optim, weighting
 from equipoise.aggregation import *  # noqa: F403
-from equipoise.aggregation.behind import Behind
+from equipoise.autograd.graph import SharingError
 from equipoise.balancer import Balancer
-from equipoise.gradients import Gradients
-from equipoise.graph import SharingError
-from equipoise.measurement import measure
-from equipoise.measuring import Measuring
+from equipoise.gradients.gradients import Gradients
+from equipoise.gradients.measure import measure
+from equipoise.gradients.measuring import Measuring
 from equipoise.optim import *  # noqa: F403
-from equipoise.parts.schedules import Cycle, Ramp, Stages
-from equipoise.preferences import Primary, Shares
 from equipoise.record import Record
 from equipoise.registry import create_balancer, list_balancers
+from equipoise.schedules import Cycle, Ramp, Stages
 from equipoise.weighting import *  # noqa: F403
+from equipoise.wrappers import Primary, Shares
+from equipoise.wrappers.behind import Behind
 
 try:
     __version__ = version("equipoise")

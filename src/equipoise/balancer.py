@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias, TypedDict
 import torch
 from torch import Tensor
 
-from equipoise.distributed import GradientAverage, Processes
 from equipoise.losses import Losses, LossNames, Terms, loss_names, read_losses
-from equipoise.parts.drawing import Drawing
-from equipoise.parts.schedules import Priorities, Schedules
+from equipoise.parallel.averaging import GradientAverage
+from equipoise.parallel.processes import Processes
+from equipoise.parts.random import Drawing
 from equipoise.record import Record, spread
+from equipoise.schedules import Priorities, Schedules
 from equipoise.state import Stateful
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
-    from equipoise.gradients import Gradients
+    from equipoise.gradients.gradients import Gradients
 
 LooksAt: TypeAlias = Literal["losses", "norms", "gramian", "gradients"]
 """What a method asks for, in the order of its price."""

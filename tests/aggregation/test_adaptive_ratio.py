@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from equipoise.aggregation.adaptive_ratio import AdaptiveRatio
-from equipoise.gradients import Gradients
+from equipoise.gradients.gradients import Gradients
 from tests.golden import tensor
 
 ONES = tensor([1.0, 1.0])

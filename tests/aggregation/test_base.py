@@ -11,7 +11,7 @@ import torch
 import equipoise as eq
 from equipoise.aggregation.base import Aggregation
 from equipoise.benchmarks.price.memory import peak_memory
-from equipoise.measurement import Measurement
+from equipoise.gradients.measure import Measurement
 from tests.models import MultiHead, batch, flat_grad, jacobian
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from equipoise.aggregation.gradient_shares import GradientShares
-from equipoise.gradients import Gradients
+from equipoise.gradients.gradients import Gradients
 from equipoise.weighting.fixed import Fixed
 from tests.golden import Golden, assert_matches, load, tensor
 from tests.models import MultiHead, batch, jacobian

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from equipoise.aggregation.gradnorm import GradNorm
-from equipoise.gradients import Gradients
+from equipoise.gradients.gradients import Gradients
 from tests.golden import Golden, assert_matches, load, names, tensor
 from tests.models import MultiHead, batch, jacobian
 

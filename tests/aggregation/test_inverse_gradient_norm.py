@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from equipoise.aggregation.inverse_gradient_norm import InverseGradientNorm
-from equipoise.gradients import Gradients
+from equipoise.gradients.gradients import Gradients
 from tests.golden import assert_matches, load, names, tensor
 from tests.models import MultiHead, batch, jacobian
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from equipoise.aggregation.learning_rate_annealing import LearningRateAnnealing
-from equipoise.gradients import Gradients
+from equipoise.gradients.gradients import Gradients
 from tests.golden import Golden, assert_matches, load, names, tensor
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from equipoise.aggregation.ntk_weights import NTKWeights
-from equipoise.gradients import Gradients
+from equipoise.gradients.gradients import Gradients
 from tests.golden import assert_matches, load, tensor
 
 

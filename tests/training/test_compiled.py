@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from equipoise.graph import SharingError
+from equipoise.autograd.graph import SharingError
 from tests.methods import NAMES, make, of_kind
 from tests.models import MultiHead, batch
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from equipoise.gradients import Gradients
+from equipoise.gradients.gradients import Gradients
 from equipoise.weighting.random_weights import RandomWeights, draw, weights_of
 from tests.golden import assert_matches, load, names, tensor
 

@@ -6,8 +6,7 @@ from equipoise.aggregation.adaptive_ratio import AdaptiveRatio
 from equipoise.aggregation.alignedmtl import AlignedMTL
 from equipoise.aggregation.base import Aggregation
 from equipoise.aggregation.cagrad import CAGrad
-from equipoise.aggregation.config import ConFIG
-from equipoise.aggregation.crmogm import CRMOGM
+from equipoise.aggregation.con_fig import ConFIG
 from equipoise.aggregation.dbmtl import DBMTL
 from equipoise.aggregation.dualproj import DualProj
 from equipoise.aggregation.excessmtl import ExcessMTL
@@ -25,7 +24,7 @@ from equipoise.aggregation.metabalance import MetaBalance
 from equipoise.aggregation.mgda import MGDA
 from equipoise.aggregation.moco import MoCo
 from equipoise.aggregation.modo import MoDo
-from equipoise.aggregation.momentum_config import MomentumConFIG
+from equipoise.aggregation.momentum_con_fig import MomentumConFIG
 from equipoise.aggregation.nashmtl import NashMTL
 from equipoise.aggregation.ntk_weights import NTKWeights
 from equipoise.aggregation.pcd import PCD
@@ -33,6 +32,7 @@ from equipoise.aggregation.pcgrad import PCGrad
 from equipoise.aggregation.sdmgrad import SDMGrad
 from equipoise.aggregation.trimmed_mean import TrimmedMean
 from equipoise.aggregation.upgrad import UPGrad
+from equipoise.wrappers.crmogm import CRMOGM
 
 __all__ = [
     "CRMOGM",

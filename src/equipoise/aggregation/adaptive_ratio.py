@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
-from equipoise.parts.checking import check_not_negative, check_positive
+from equipoise.autograd.targets import Watched, Wrt, watch
+from equipoise.parts.checks import check_not_negative, check_positive
 from equipoise.parts.marking import mark
-from equipoise.watching import Watched, Wrt, watch
 
 if TYPE_CHECKING:
     from torch import Tensor
     from typing_extensions import Unpack
 
     from equipoise.balancer import LooksAt
-    from equipoise.gradients import Gradients
+    from equipoise.gradients.gradients import Gradients
     from equipoise.losses import LossNames, Terms
 
 
@@ -45,7 +45,7 @@ class AdaptiveRatio(Aggregation):
         ValueError: If a name is unknown, both names are the same, or a number is out of range.
 
     Example:
-        >>> from equipoise.gradients import Gradients
+        >>> from equipoise.gradients.gradients import Gradients
         >>> gradients = Gradients(torch.tensor([[3.0, 4.0], [0.0, 2.0]]))
         >>> balancer = AdaptiveRatio(["reconstruction", "adversarial"], eps=0.5)
         >>> balancer.weigh(torch.tensor([1.0, 1.0]), gradients)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
-from equipoise.aggregation.solving import solve
 from equipoise.losses import per_loss
+from equipoise.parts.solve import solve
 from equipoise.solvers import EigenvalueScale, aligned
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from equipoise.balancer import PerLoss
-    from equipoise.gradients import Gradients
+    from equipoise.gradients.gradients import Gradients
     from equipoise.losses import LossNames
 
 

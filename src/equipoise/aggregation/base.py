@@ -9,25 +9,25 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 
-from equipoise import sharing
-from equipoise.applying import BackwardCall, Descent
+from equipoise.autograd import shared as sharing
+from equipoise.autograd.errors import explained
+from equipoise.autograd.graph import Parting
 from equipoise.balancer import Balancer, BalancerOptions, LooksAt
-from equipoise.explaining import explained
-from equipoise.gradients import Gradients
-from equipoise.graph import Parting
-from equipoise.measurement import Measured, Measurement
-from equipoise.measuring import Measuring
-from equipoise.sharding import Sharding
+from equipoise.gradients.apply import BackwardCall, Descent
+from equipoise.gradients.gradients import Gradients
+from equipoise.gradients.measure import Measured, Measurement
+from equipoise.gradients.measuring import Measuring
+from equipoise.parallel.fsdp import Sharding
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.amp.grad_scaler import GradScaler
     from torch.distributed import ProcessGroup
 
+    from equipoise.autograd.targets import Target, Watched, Wrt
     from equipoise.losses import Losses, LossNames, Terms
-    from equipoise.parts.schedules import Priorities
     from equipoise.record import Record
-    from equipoise.watching import Target, Watched, Wrt
+    from equipoise.schedules import Priorities
 
 
 class AggregationOptions(BalancerOptions, total=False):

@@ -9,17 +9,17 @@ import numpy as np
 import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
-from equipoise.aggregation.reduction import Reduction, checked_reduction
-from equipoise.aggregation.solving import solve
+from equipoise.parts.reduction import Reduction, checked_reduction
+from equipoise.parts.solve import solve
 from equipoise.solvers import cagrad_weights, dual_cone_projection
 
 if TYPE_CHECKING:
     from torch import Tensor
     from typing_extensions import Unpack
 
-    from equipoise.aggregation.solving import Matrix
-    from equipoise.gradients import Gradients
+    from equipoise.gradients.gradients import Gradients
     from equipoise.losses import LossNames
+    from equipoise.parts.solve import Matrix
 
 
 class CAGrad(Aggregation):

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
-from equipoise.parts.checking import check_not_negative, check_positive
+from equipoise.parts.checks import check_not_negative, check_positive
 
 if TYPE_CHECKING:
     from torch import Tensor
     from typing_extensions import Unpack
 
     from equipoise.balancer import LooksAt
-    from equipoise.gradients import Gradients
+    from equipoise.gradients.gradients import Gradients
     from equipoise.losses import LossNames
 
 

@@ -8,21 +8,21 @@ import torch
 from torch import Tensor
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
-from equipoise.blocks import l2_norm
+from equipoise.gradients.linalg import l2_norm
 from equipoise.losses import per_loss
-from equipoise.parts.checking import check_not_negative, check_positive
-from equipoise.parts.drawing import Drawing
+from equipoise.parts.checks import check_not_negative, check_positive
+from equipoise.parts.random import Drawing
 
 if TYPE_CHECKING:
     from torch.amp.grad_scaler import GradScaler
     from typing_extensions import Unpack
 
-    from equipoise.applying import BackwardCall
+    from equipoise.autograd.targets import Wrt
     from equipoise.balancer import LooksAt, PerLoss
-    from equipoise.gradients import Gradients
+    from equipoise.gradients.apply import BackwardCall
+    from equipoise.gradients.gradients import Gradients
     from equipoise.losses import Losses, LossNames
     from equipoise.record import Record
-    from equipoise.watching import Wrt
 
 
 class GradDrop(Aggregation):

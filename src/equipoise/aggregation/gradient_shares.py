@@ -8,14 +8,14 @@ import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
 from equipoise.losses import per_loss
-from equipoise.parts.checking import check_positive
+from equipoise.parts.checks import check_positive
 
 if TYPE_CHECKING:
     from torch import Tensor
     from typing_extensions import Unpack
 
     from equipoise.balancer import LooksAt, PerLoss
-    from equipoise.gradients import Gradients, Row
+    from equipoise.gradients.gradients import Gradients, Row
     from equipoise.losses import LossNames
 
 
@@ -43,7 +43,7 @@ class GradientShares(Aggregation):
         ValueError: If a share is negative or missing, or a number is out of range.
 
     Example:
-        >>> from equipoise.gradients import Gradients
+        >>> from equipoise.gradients.gradients import Gradients
         >>> gradients = Gradients(torch.tensor([[3.0, 4.0], [0.0, 100.0]]))
         >>> balancer = GradientShares(["a", "b"], shares={"a": 0.8, "b": 0.2})
         >>> weights = balancer.weigh(torch.tensor([1.0, 1.0]), gradients)

@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
-from equipoise.parts.checking import check_choice, check_not_negative, check_positive
-from equipoise.parts.descending import Rule, WeightOptimizer
-from equipoise.parts.partial_descent import descend_where
+from equipoise.parts.checks import check_choice, check_not_negative, check_positive
 from equipoise.parts.rates import training_rates
+from equipoise.parts.weight_optimizer import Rule, WeightOptimizer, descend_where
 
 if TYPE_CHECKING:
     from torch import Tensor
     from typing_extensions import Unpack
 
     from equipoise.balancer import LooksAt
-    from equipoise.gradients import Gradients
+    from equipoise.gradients.gradients import Gradients
     from equipoise.losses import LossNames
 
 

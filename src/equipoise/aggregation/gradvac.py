@@ -8,16 +8,16 @@ import numpy as np
 import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
-from equipoise.parts.checking import check_choice, check_not_negative
-from equipoise.parts.drawing import Drawing
+from equipoise.parts.checks import check_choice, check_not_negative
+from equipoise.parts.random import Drawing
 
 if TYPE_CHECKING:
     from torch import Tensor
     from typing_extensions import Unpack
 
-    from equipoise.aggregation.solving import Matrix
-    from equipoise.gradients import Gradients
+    from equipoise.gradients.gradients import Gradients
     from equipoise.losses import LossNames
+    from equipoise.parts.solve import Matrix
 
 
 class GradVac(Aggregation):

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
-from equipoise.aggregation.solving import solve
 from equipoise.losses import per_loss
-from equipoise.parts.descending import Rule, WeightOptimizer
+from equipoise.parts.solve import solve
+from equipoise.parts.weight_optimizer import Rule, WeightOptimizer
 from equipoise.solvers import equal_projection
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from equipoise.balancer import PerLoss
-    from equipoise.gradients import Gradients
+    from equipoise.gradients.gradients import Gradients
     from equipoise.losses import LossNames
 
 

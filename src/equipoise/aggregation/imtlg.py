@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
-from equipoise.aggregation.solving import solve
+from equipoise.parts.solve import solve
 from equipoise.solvers import equal_projection
 
 if TYPE_CHECKING:
     from torch import Tensor
     from typing_extensions import Unpack
 
-    from equipoise.gradients import Gradients
+    from equipoise.gradients.gradients import Gradients
     from equipoise.losses import LossNames
 
 

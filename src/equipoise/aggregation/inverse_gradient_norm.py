@@ -8,7 +8,7 @@ import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
 from equipoise.losses import per_loss
-from equipoise.parts.checking import check_positive
+from equipoise.parts.checks import check_positive
 from equipoise.parts.inverse import inverse_weights
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from equipoise.balancer import LooksAt, PerLoss
-    from equipoise.gradients import Gradients
+    from equipoise.gradients.gradients import Gradients
     from equipoise.losses import LossNames
 
 
@@ -40,7 +40,7 @@ class InverseGradientNorm(Aggregation):
             lacks a loss.
 
     Example:
-        >>> from equipoise.gradients import Gradients
+        >>> from equipoise.gradients.gradients import Gradients
         >>> gradients = Gradients(torch.tensor([[3.0, 4.0], [0.0, 15.0]]))
         >>> balancer = InverseGradientNorm(2, momentum=0.0)
         >>> balancer.weigh(torch.tensor([1.0, 1.0]), gradients)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
-from equipoise.parts.checking import check_choice, check_not_negative
+from equipoise.parts.checks import check_choice, check_not_negative
 from equipoise.parts.marking import mark
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from equipoise.balancer import LooksAt
-    from equipoise.gradients import Gradients, Row
+    from equipoise.gradients.gradients import Gradients, Row
     from equipoise.losses import LossNames
 
 
@@ -58,7 +58,7 @@ class LearningRateAnnealing(Aggregation):
         ValueError: If a choice or a name is unknown, or a number out of range.
 
     Example:
-        >>> from equipoise.gradients import Gradients
+        >>> from equipoise.gradients.gradients import Gradients
         >>> gradients = Gradients(torch.tensor([[4.0, 0.0], [1.0, 1.0]]))
         >>> balancer = LearningRateAnnealing(["residual", "boundary"], alpha=0.5)
         >>> balancer.weigh(torch.tensor([1.0, 1.0]), gradients)

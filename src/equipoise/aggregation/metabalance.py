@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from equipoise.balancer import LooksAt
-    from equipoise.gradients import Gradients
+    from equipoise.gradients.gradients import Gradients
     from equipoise.losses import LossNames
 
 
@@ -37,7 +37,7 @@ class MetaBalance(Aggregation):
         ValueError: If the name is unknown or a number is out of range.
 
     Example:
-        >>> from equipoise.gradients import Gradients
+        >>> from equipoise.gradients.gradients import Gradients
         >>> gradients = Gradients(torch.tensor([[1.0, 0.0], [0.0, 10.0]]))
         >>> balancer = MetaBalance(["main", "auxiliary"], relax_factor=1.0)
         >>> balancer.combine(torch.tensor([1.0, 1.0]), gradients)

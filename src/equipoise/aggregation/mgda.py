@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
-from equipoise.aggregation.reduction import Reduction, checked_reduction
-from equipoise.aggregation.solving import solve
+from equipoise.parts.reduction import Reduction, checked_reduction
+from equipoise.parts.solve import solve
 from equipoise.solvers import min_norm_point
 
 if TYPE_CHECKING:
     from torch import Tensor
     from typing_extensions import Unpack
 
-    from equipoise.aggregation.solving import Matrix
-    from equipoise.gradients import Gradients
+    from equipoise.gradients.gradients import Gradients
     from equipoise.losses import LossNames
+    from equipoise.parts.solve import Matrix
 
 Normalization: TypeAlias = Literal["none", "l2", "loss", "loss+"]
 

@@ -8,9 +8,9 @@ import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
 from equipoise.aggregation.mgda import Normalization
-from equipoise.aggregation.solving import solve
-from equipoise.gradients import Gradients
-from equipoise.parts.checking import check_choice, check_not_negative
+from equipoise.gradients.gradients import Gradients
+from equipoise.parts.checks import check_choice, check_not_negative
+from equipoise.parts.solve import solve
 from equipoise.solvers.simplex import simplex_projection
 
 if TYPE_CHECKING:

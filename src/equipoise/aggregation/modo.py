@@ -8,15 +8,15 @@ import torch
 
 from equipoise.aggregation.base import AggregationOptions
 from equipoise.aggregation.observing import ObservingAggregation
-from equipoise.aggregation.solving import solve
-from equipoise.parts.checking import check_not_negative, check_positive
+from equipoise.parts.checks import check_not_negative, check_positive
+from equipoise.parts.solve import solve
 from equipoise.solvers.simplex import simplex_projection
 
 if TYPE_CHECKING:
     from torch import Tensor
     from typing_extensions import Unpack
 
-    from equipoise.gradients import Gradients
+    from equipoise.gradients.gradients import Gradients
     from equipoise.losses import LossNames
 
 

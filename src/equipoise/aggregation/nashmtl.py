@@ -6,16 +6,16 @@ import math
 from typing import TYPE_CHECKING
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
-from equipoise.aggregation.solving import solve
+from equipoise.parts.solve import solve
 from equipoise.solvers import nash_bargaining
 
 if TYPE_CHECKING:
     from torch import Tensor
     from typing_extensions import Unpack
 
-    from equipoise.aggregation.solving import Matrix
-    from equipoise.gradients import Gradients
+    from equipoise.gradients.gradients import Gradients
     from equipoise.losses import LossNames
+    from equipoise.parts.solve import Matrix
 
 
 class NashMTL(Aggregation):

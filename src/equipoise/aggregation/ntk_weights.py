@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from equipoise.balancer import LooksAt
-    from equipoise.gradients import Gradients
+    from equipoise.gradients.gradients import Gradients
     from equipoise.losses import LossNames
 
 
@@ -35,7 +35,7 @@ class NTKWeights(Aggregation):
         ValueError: If an option is out of range.
 
     Example:
-        >>> from equipoise.gradients import Gradients
+        >>> from equipoise.gradients.gradients import Gradients
         >>> gradients = Gradients(torch.tensor([[3.0, 4.0], [0.0, 15.0]]))
         >>> balancer, values = NTKWeights(2), torch.tensor([1.0, 1.0])
         >>> balancer.weigh(values, gradients)

@@ -8,15 +8,15 @@ import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
 from equipoise.balancer import LooksAt
-from equipoise.gradients import Gradients
+from equipoise.gradients.gradients import Gradients
 from equipoise.losses import read_losses
 
 if TYPE_CHECKING:
     from torch import Tensor
     from typing_extensions import Unpack
 
+    from equipoise.autograd.targets import Wrt
     from equipoise.losses import Losses, LossNames, Terms
-    from equipoise.watching import Wrt
 
 
 class ObservingAggregation(Aggregation):

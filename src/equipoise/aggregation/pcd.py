@@ -8,19 +8,19 @@ import numpy as np
 import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
-from equipoise.aggregation.solving import solve
 from equipoise.losses import per_loss
-from equipoise.parts.checking import check_positive
+from equipoise.parts.checks import check_positive
+from equipoise.parts.solve import solve
 from equipoise.solvers.least_distance import nearest_direction
 
 if TYPE_CHECKING:
     from torch import Tensor
     from typing_extensions import Unpack
 
-    from equipoise.aggregation.solving import Matrix
     from equipoise.balancer import PerLoss
-    from equipoise.gradients import Gradients
+    from equipoise.gradients.gradients import Gradients
     from equipoise.losses import LossNames
+    from equipoise.parts.solve import Matrix
 
 
 class PCD(Aggregation):

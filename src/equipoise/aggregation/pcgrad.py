@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
-from equipoise.aggregation.reduction import Reduction, checked_reduction
-from equipoise.parts.drawing import Drawing
+from equipoise.parts.random import Drawing
+from equipoise.parts.reduction import Reduction, checked_reduction
 
 if TYPE_CHECKING:
     from torch import Tensor
     from typing_extensions import Unpack
 
-    from equipoise.gradients import Gradients
+    from equipoise.gradients.gradients import Gradients
     from equipoise.losses import LossNames
 
 

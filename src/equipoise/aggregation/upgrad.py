@@ -10,7 +10,7 @@ from equipoise.aggregation.dual_cone import DualCone
 from equipoise.solvers import dual_cone_projection
 
 if TYPE_CHECKING:
-    from equipoise.aggregation.solving import Matrix
+    from equipoise.parts.solve import Matrix
 
 
 class UPGrad(DualCone):

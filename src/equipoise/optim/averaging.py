@@ -8,13 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from equipoise.distributed import Processes
+from equipoise.autograd.shared import leaves_below
 from equipoise.losses import Terms
 from equipoise.optim.bucket import as_real
 from equipoise.optim.passes import Gradients
-from equipoise.optim.shards import is_shard, refuse_tensor_parallel
-from equipoise.sharding import Shards
-from equipoise.sharing import leaves_below
+from equipoise.optim.shards import refuse_tensor_parallel
+from equipoise.parallel.dtensor import is_dtensor
+from equipoise.parallel.fsdp import Shards
+from equipoise.parallel.processes import Processes
 
 
 def check_alike(names: tuple[str, ...], processes: Processes) -> None:
@@ -93,7 +94,7 @@ def averaged(
     Yields:
         The same with the mean gradients, ``None`` where a loss reaches a parameter nowhere.
     """
-    wholes = [(place, p) for place, p in enumerate(parameters) if not is_shard(p)]
+    wholes = [(place, p) for place, p in enumerate(parameters) if not is_dtensor(p)]
     for i, gradients in found:
         for place, parameter in wholes:
             anywhere = reached[i][place]

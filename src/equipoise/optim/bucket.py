@@ -16,7 +16,8 @@ from torch import Tensor
 
 from equipoise.optim.hyperparameters import Group
 from equipoise.optim.norms import tensor_norms
-from equipoise.optim.shards import local, shown
+from equipoise.parallel.dtensor import like as shown
+from equipoise.parallel.dtensor import local
 
 PACKED = 1 << 16
 """Parameters below this number of elements are packed, into buckets of at most this many."""

@@ -11,7 +11,7 @@ from equipoise.optim.bucket import Bucket, ParameterState, as_real, bias_correct
 from equipoise.optim.hyperparameters import MTAdamGroup
 from equipoise.optim.kernels import Kernels, Scalar, descend, flat, fold
 from equipoise.optim.norms import UNMEASURED
-from equipoise.optim.shards import local
+from equipoise.parallel.dtensor import local
 
 _SAFE = 1e-15
 """With scales from here to its inverse, ``(s^2 g) g`` is as exact in float32 as ``(s g)^2``."""

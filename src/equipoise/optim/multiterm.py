@@ -13,8 +13,9 @@ from torch.amp import GradScaler
 from torch.distributed import ProcessGroup
 from torch.optim import Optimizer
 
-from equipoise.distributed import Processes
-from equipoise.explaining import explained
+from equipoise.autograd.errors import explained
+from equipoise.autograd.fabric import permitted
+from equipoise.autograd.shared import is_compiled
 from equipoise.losses import Losses, LossNames, Terms, loss_names, read_losses
 from equipoise.optim.averaging import averaged, check_alike, reach
 from equipoise.optim.finiteness import Finiteness
@@ -23,10 +24,10 @@ from equipoise.optim.hyperparameters import Nonfinite, check_choice
 from equipoise.optim.layout import Layout
 from equipoise.optim.loading import check_saved
 from equipoise.optim.passes import Gradients, inverse_scale, passes, reached_by, scaled
-from equipoise.optim.shards import gradients_of_shards, is_shard
-from equipoise.permitting import permitted
-from equipoise.sharding import Sharding, Shards
-from equipoise.sharing import is_compiled
+from equipoise.optim.shards import gradients_of_shards
+from equipoise.parallel.dtensor import is_dtensor
+from equipoise.parallel.fsdp import Sharding, Shards
+from equipoise.parallel.processes import Processes
 
 Parameters: TypeAlias = "Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]"
 
@@ -196,7 +197,7 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
             check_alike(terms.names, self._processes)
             self._fix_names(terms.names)
         terms = self._processes.agree(terms)
-        if any(map(is_shard, self._trainable())):
+        if any(map(is_dtensor, self._trainable())):
             self._sharding.refuse_absent(terms)
         return terms
 
@@ -344,7 +345,7 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
 
     def _shards(self, parameters: list[Tensor]) -> Shards:
         """The shard behind each leaf of the graph; empty if no parameter is known to be one."""
-        if not any(map(is_shard, parameters)):
+        if not any(map(is_dtensor, parameters)):
             return {}
         own = set(parameters)
         return {leaf: shard for leaf, shard in self._sharding.shards().items() if shard in own}

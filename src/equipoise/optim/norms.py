@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from equipoise import blocks
+from equipoise.gradients import linalg as blocks
 
 THRESHOLD = 1e-10
 """Up to this norm a loss counts as silent: it is not scaled, and it is nobody's anchor."""

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.amp import GradScaler
 
+from equipoise.autograd.shared import parameters as leaves_of
 from equipoise.losses import Terms
-from equipoise.sharing import parameters as leaves_of
 
 Gradients: TypeAlias = "list[Tensor | None]"
 """One gradient for each parameter; ``None`` where a loss does not reach it."""

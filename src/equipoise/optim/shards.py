@@ -7,63 +7,20 @@ a process has, and is shown as shards, so that a distributed checkpoint can cut 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, TypeGuard
 
-import torch
 from torch import Tensor, distributed
 
+from equipoise.autograd.shared import leaves_below
+from equipoise.gradients.sharded import ShardedPasses
 from equipoise.optim.passes import Gradients
-from equipoise.sharding import ShardedPasses, Shards
-from equipoise.sharing import leaves_below
-
-if TYPE_CHECKING:
-    from torch.distributed.tensor import DTensor, Placement
-
-
-def is_shard(tensor: Tensor) -> TypeGuard[DTensor]:
-    """Whether each process holds a part of a tensor."""
-    return hasattr(tensor, "to_local")  # importing the class takes a second
-
-
-def local(tensor: Tensor) -> Tensor:
-    """What this process holds of a tensor, in the same memory."""
-    detached = tensor.detach()
-    return detached.to_local() if is_shard(detached) else detached
-
-
-def shown(part: Tensor, parameter: Tensor) -> Tensor:
-    """This process's part of what belongs to a parameter, as a shard if the parameter is one.
-
-    Args:
-        part: In the shape of what this process holds of the parameter, with further dimensions
-            before it, if any.
-        parameter: To which it belongs.
-    """
-    if not is_shard(parameter):
-        return part
-    from torch.distributed.tensor import DTensor  # noqa: PLC0415 (see `is_shard`)
-
-    lead = part.shape[: part.dim() - parameter.dim()]
-    return DTensor.from_local(
-        part,
-        parameter.device_mesh,
-        [_moved(placement, len(lead)) for placement in parameter.placements],
-        run_check=False,
-        shape=torch.Size((*lead, *parameter.shape)),
-        stride=(*(parameter.numel() for _ in lead), *parameter.stride()),
-    )
-
-
-def _moved(placement: Placement, by: int) -> Placement:
-    from torch.distributed.tensor import Shard  # noqa: PLC0415 (see `is_shard`)
-
-    return Shard(placement.dim + by) if isinstance(placement, Shard) else placement
+from equipoise.parallel.dtensor import cut_over, is_dtensor
+from equipoise.parallel.fsdp import Shards
 
 
 def refuse_tensor_parallel(leaves: Iterable[Tensor]) -> None:
     """Raises a ``ValueError`` if the graph itself computes with a part of a parameter."""
     for leaf in leaves:
-        if is_shard(leaf):
+        if is_dtensor(leaf):
             msg = (
                 f"A parameter of shape {tuple(leaf.shape)} is a DTensor in the graph, as tensor "
                 "parallelism makes it. Multi-term optimizers take parameters sharded by "
@@ -90,8 +47,8 @@ def gradients_of_shards(
         RuntimeError: If FSDP keeps the gradients from the shards.
     """
     leaves = {shard: leaf for leaf, shard in shards.items()}
-    known = [p for p in parameters if p in leaves or not is_shard(p)]
-    known.sort(key=is_shard, reverse=True)  # the passes look at the first for the layout
+    known = [p for p in parameters if p in leaves or not is_dtensor(p)]
+    known.sort(key=is_dtensor, reverse=True)  # the passes look at the first for the layout
     targets = [leaves.get(p, p) for p in known]  # type: ignore[call-overload]
     row = ShardedPasses([loss], targets, retain_graph=retain_graph, shards=shards).row(0, last=True)
     if all(gradient is None for gradient in row) and not shards.keys().isdisjoint(
@@ -116,7 +73,7 @@ class NormPool:
     def __init__(self, parameters: Iterable[Tensor]) -> None:
         self._cuts: dict[distributed.ProcessGroup, list[int]] = {}
         for place, parameter in enumerate(parameters):
-            for group in _cut_over(parameter):
+            for group in cut_over(parameter):
                 self._cuts.setdefault(group, []).append(place)
 
     def whole(self, norms: Tensor) -> Tensor:
@@ -136,15 +93,3 @@ class NormPool:
             distributed.all_reduce(pooled, group=group)
             squares[places] = pooled
         return squares.sqrt().to(norms.dtype)
-
-
-def _cut_over(parameter: Tensor) -> list[distributed.ProcessGroup]:
-    """One group of processes for each dimension of the mesh along which a parameter is cut."""
-    if not is_shard(parameter):
-        return []
-    mesh = parameter.device_mesh
-    return [
-        mesh.get_group(dimension)
-        for dimension, placement in enumerate(parameter.placements)
-        if placement.is_shard() and mesh.size(dimension) > 1
-    ]

@@ -7,6 +7,7 @@ from equipoise.weighting.chebyshev import Chebyshev
 from equipoise.weighting.cosmos import COSMOS
 from equipoise.weighting.cov_weighting import CoVWeighting
 from equipoise.weighting.dwa import DWA
+from equipoise.weighting.dynamic_task_prioritization import DynamicTaskPrioritization
 from equipoise.weighting.equal import Equal
 from equipoise.weighting.famo import FAMO
 from equipoise.weighting.first_value import FirstValue
@@ -17,7 +18,6 @@ from equipoise.weighting.log_sum import LogSum
 from equipoise.weighting.minmax import MinMax
 from equipoise.weighting.ntk_trace import NTKTrace
 from equipoise.weighting.pbi import PBI
-from equipoise.weighting.priority import DynamicTaskPrioritization
 from equipoise.weighting.random_weights import RandomWeights
 from equipoise.weighting.relobralo import ReLoBRaLo
 from equipoise.weighting.resnorm import ResNorm

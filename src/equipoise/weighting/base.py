@@ -5,17 +5,17 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
-from equipoise.applying import BackwardCall, Descent
+from equipoise.autograd.errors import explained
 from equipoise.balancer import Balancer
-from equipoise.explaining import explained
+from equipoise.gradients.apply import BackwardCall, Descent
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.amp.grad_scaler import GradScaler
 
+    from equipoise.autograd.targets import Wrt
     from equipoise.losses import Losses, Terms
     from equipoise.record import Record
-    from equipoise.watching import Wrt
 
 
 class Weighting(Balancer):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from torch.nn.functional import one_hot
 
 from equipoise.losses import per_loss
-from equipoise.weighting.preference import PreferenceWeighting
+from equipoise.parts.preference import PreferenceWeighting
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from equipoise.parts.checking import check_positive
-from equipoise.weighting.preference import PreferenceWeighting
+from equipoise.parts.checks import check_positive
+from equipoise.parts.preference import PreferenceWeighting
 
 if TYPE_CHECKING:
     from torch import Tensor

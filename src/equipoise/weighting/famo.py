@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 
 from equipoise.losses import per_loss, read_losses
-from equipoise.parts.descending import WeightOptimizer
+from equipoise.parts.weight_optimizer import WeightOptimizer
 from equipoise.weighting.base import Weighting
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from equipoise.losses import per_loss
-from equipoise.parts.descending import Rule, WeightOptimizer
+from equipoise.parts.weight_optimizer import Rule, WeightOptimizer
 from equipoise.weighting.base import Weighting
 
 if TYPE_CHECKING:

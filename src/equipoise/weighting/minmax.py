@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 
-from equipoise.parts.checking import check_choice
-from equipoise.parts.descending import Rule, WeightOptimizer
-from equipoise.parts.partial_descent import descend_where
+from equipoise.parts.checks import check_choice
+from equipoise.parts.weight_optimizer import Rule, WeightOptimizer, descend_where
 from equipoise.weighting.base import Weighting
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 
 from equipoise.losses import per_loss
-from equipoise.parts.checking import check_choice, check_positive
+from equipoise.parts.checks import check_choice, check_positive
 from equipoise.parts.inverse import inverse_weights
 from equipoise.weighting.base import Weighting
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from equipoise.losses import per_loss
-from equipoise.parts.checking import check_positive
-from equipoise.weighting.preference import PreferenceWeighting
+from equipoise.parts.checks import check_positive
+from equipoise.parts.preference import PreferenceWeighting
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from equipoise.parts.drawing import Drawing
+from equipoise.parts.random import Drawing
 from equipoise.weighting.base import Weighting
 
 if TYPE_CHECKING:

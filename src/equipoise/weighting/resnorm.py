@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from equipoise.parts.descending import Rule, WeightOptimizer
 from equipoise.parts.rates import training_rates
+from equipoise.parts.weight_optimizer import Rule, WeightOptimizer
 from equipoise.weighting.base import Weighting
 
 if TYPE_CHECKING:

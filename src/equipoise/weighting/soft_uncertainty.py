@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from equipoise.parts.checking import check_positive
+from equipoise.parts.checks import check_positive
 from equipoise.weighting.base import Weighting
 
 if TYPE_CHECKING:

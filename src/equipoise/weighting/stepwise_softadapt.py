@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 
-from equipoise.parts.checking import check_choice, check_not_negative
+from equipoise.parts.checks import check_choice, check_not_negative
 from equipoise.weighting.base import Weighting
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""What is measured of several losses, and how it reaches ``.grad``."""

@@ -1,0 +1,261 @@
+"""`Gradients`: one gradient per loss, measured once, asked for norms, Gramian, combination.
+
+The wall between what a method wants to know and how it is found out. A method sees `Gradients`;
+behind it lie a matrix of rows, or backward passes that are run when somebody asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from equipoise.gradients.linalg import column_blocks, gramian, row_norms
+
+Row: TypeAlias = "list[Tensor]"
+Statistic: TypeAlias = Callable[[Row], Tensor]
+Pool: TypeAlias = Callable[[Tensor], Tensor]
+
+
+class Gradients:
+    """One gradient per loss with respect to the same tensors: the ``T x P`` Jacobian.
+
+    Args:
+        matrix: ``[T, P]``, a gradient a row.
+        sizes: How many of the ``P`` columns belong to each tensor, in order; default one tensor.
+        pool: Where each process holds some of the columns: makes their inner products those of the
+            whole gradients.
+
+    Raises:
+        ValueError: If ``matrix`` is not two-dimensional or ``sizes`` do not add up to ``P``.
+
+    Example:
+        >>> gradients = Gradients(torch.tensor([[3.0, 4.0], [0.0, 2.0]]))
+        >>> gradients.norms()
+        tensor([5., 2.])
+        >>> gradients.combine(torch.tensor([1.0, 0.5]))
+        tensor([3., 5.])
+    """
+
+    def __init__(
+        self, matrix: Tensor, sizes: Sequence[int] | None = None, *, pool: Pool | None = None
+    ) -> None:
+        if matrix.ndim != 2:
+            msg = f"`matrix` has a gradient a row, shape [T, P]; got {tuple(matrix.shape)}."
+            raise ValueError(msg)
+        sizes = [matrix.shape[1]] if sizes is None else list(sizes)
+        if sum(sizes) != matrix.shape[1]:
+            msg = f"`sizes` add up to {sum(sizes)}, but `matrix` has {matrix.shape[1]} columns."
+            raise ValueError(msg)
+        self._rows = matrix.detach()
+        self._sizes = sizes
+        self._pool = pool
+        self._gram: Tensor | None = None
+        self._norms: Tensor | None = None
+
+    def __len__(self) -> int:
+        """How many losses, ``T``."""
+        return self._rows.shape[0]
+
+    @property
+    def width(self) -> int:
+        """How many columns this process has, ``P`` unless it has only a part of them."""
+        return sum(self._sizes)
+
+    @property
+    def like(self) -> Tensor:
+        """Some tensor of the gradients' dtype and device."""
+        return self._rows
+
+    def matrix(self) -> Tensor:
+        """The ``[T, P]`` Jacobian.
+
+        Raises:
+            TypeError: If this process has only a part of its columns.
+        """
+        self._refuse_parts()
+        return self.columns()
+
+    def columns(self) -> Tensor:
+        """The columns of the Jacobian that this process has; for methods that work entry by entry.
+
+        Returns:
+            ``[T, P]``; narrower only where a representation or sharded parameters are watched in
+            data-parallel training.
+        """
+        return self._rows
+
+    def gram(self) -> Tensor:
+        """The ``[T, T]`` Gramian of inner products."""
+        if self._gram is None:
+            self._gram = self._whole(gramian(self.columns()))
+        return self._gram
+
+    def norms(self) -> Tensor:
+        """The ``[T]`` L2 norms."""
+        if self._norms is None:
+            if self._gram is not None:
+                self._norms = self._gram.diagonal().sqrt()
+            else:
+                self._norms = self._measure_norms()
+        return self._norms
+
+    def cosines(self) -> Tensor:
+        """The ``[T, T]`` cosines; zero where a gradient is zero."""
+        norms = self.gram().diagonal().sqrt()
+        inverse = torch.where(norms > 0, 1 / norms, norms)
+        return self.gram() * inverse[:, None] * inverse
+
+    def combine(self, weights: Tensor) -> Tensor:
+        """The ``[P]`` combined gradient ``sum_t w_t g_t``."""
+        columns = self.columns()
+        return weights.to(columns.dtype) @ columns
+
+    def tensors(self) -> list[Gradients]:
+        """The gradients with respect to each tensor, ``T x P_k``."""
+        return [Gradients(part) for part in self.matrix().split(self._sizes, dim=1)]
+
+    def entrywise(self, formula: Callable[..., Tensor], *beside: Tensor) -> Tensor:
+        """A formula by which each column becomes one number, whatever the others hold.
+
+        It is applied to block after block of columns, so that what it computes on the way is small.
+
+        Args:
+            formula: Takes ``[T, b]`` columns, then the same columns of each tensor ``beside``;
+                returns ``[b]``.
+            beside: Tensors of ``P`` columns, their last axis.
+
+        Returns:
+            ``[P]``, of the gradients' dtype.
+
+        Example:
+            >>> gradients = Gradients(torch.tensor([[3.0, 4.0], [0.0, 5.0]]))
+            >>> gradients.entrywise(lambda rows, limit: rows.amax(dim=0) - limit, torch.ones(2))
+            tensor([2., 4.])
+        """
+        combined = self.like.new_empty(self.width)
+        for rows, place, *others in self._blocks(combined, *beside):
+            place.copy_(formula(rows, *others))
+        return combined
+
+    def blocks(self, *beside: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """Goes through the columns block by block, small enough for a cache.
+
+        Args:
+            beside: Tensors of ``P`` columns, their last axis: state as wide as a gradient.
+
+        Returns:
+            For each block ``[T, b]`` columns, not to be changed, then views of the same columns of
+            each tensor ``beside``, which may be.
+
+        Raises:
+            TypeError: If this process has only a part of the columns.
+        """
+        self._refuse_parts()
+        return self._blocks(*beside)
+
+    def _blocks(self, *beside: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        return column_blocks(self.columns(), *beside)
+
+    def per_loss(self, statistic: Statistic) -> Tensor:
+        """A statistic of each gradient.
+
+        Args:
+            statistic: Takes a row as a list of one flat gradient a tensor, returns a tensor.
+
+        Returns:
+            ``[T, ...]``: the statistics, stacked.
+        """
+        return torch.stack([statistic(list(row.split(self._sizes))) for row in self.matrix()])
+
+    def measured(self) -> tuple[Tensor | None, Tensor | None]:
+        """Norms and cosines where they are known already; costs no pass."""
+        known = self._gram is not None
+        norms = self.norms() if known else self._norms
+        return norms, self.cosines() if known else None
+
+    def finite(self) -> Tensor | None:
+        """Whether what is known already is finite, a boolean scalar; ``None`` if nothing is."""
+        known = self._norms if self._gram is None else self._gram
+        return None if known is None else known.isfinite().all()
+
+    def scaled(self, factors: Tensor) -> Gradients:
+        """The gradients of ``factors[t] * L_t``.
+
+        Args:
+            factors: ``[T]``.
+        """
+        return _Scaled(self, factors)
+
+    def _measure_norms(self) -> Tensor:
+        norms = row_norms(self.columns())
+        return norms if self._pool is None else self._whole(norms.square()).sqrt()
+
+    def _whole(self, products: Tensor) -> Tensor:
+        """Inner products of whole gradients, from those of the parts that this process has."""
+        return products if self._pool is None else self._pool(products)
+
+    def _refuse_parts(self) -> None:
+        if self._pool is not None:
+            msg = (
+                "Each process holds a part of every gradient here (that of its own samples, or its "
+                "shards), from which only inner products can be pooled; this method needs whole "
+                "gradients. Watch parameters that are not sharded, or take a method that looks at "
+                "norms or the Gramian alone, such as GradNorm or UPGrad."
+            )
+            raise TypeError(msg)
+
+
+class _Scaled(Gradients):
+    """Gradients of scaled losses, on top of what was measured."""
+
+    def __init__(self, inner: Gradients, factors: Tensor) -> None:
+        self._inner = inner
+        self._factors = factors
+        self._sizes = inner._sizes
+        self._pool = inner._pool
+        self._gram = None
+        self._norms = None
+
+    def __len__(self) -> int:
+        return len(self._inner)
+
+    @property
+    def like(self) -> Tensor:
+        return self._inner.like
+
+    def columns(self) -> Tensor:
+        columns = self._inner.columns()
+        return columns * self._factors.to(columns.dtype)[:, None]
+
+    def tensors(self) -> list[Gradients]:
+        return [part.scaled(self._factors) for part in self._inner.tensors()]
+
+    def _blocks(self, *beside: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        for rows, *others in self._inner._blocks(*beside):
+            yield rows * self._factors.to(rows.dtype)[:, None], *others
+
+    def gram(self) -> Tensor:
+        if self._gram is None:
+            gram = self._inner.gram()
+            factors = self._factors.to(gram.dtype)
+            self._gram = gram * factors[:, None] * factors
+        return self._gram
+
+    def combine(self, weights: Tensor) -> Tensor:
+        return self._inner.combine(weights * self._factors)
+
+    def per_loss(self, statistic: Statistic) -> Tensor:
+        factors = iter(self._factors)
+
+        def scaled(row: Row) -> Tensor:
+            factor = next(factors)
+            return statistic([part * factor.to(part.dtype) for part in row])
+
+        return self._inner.per_loss(scaled)
+
+    def _measure_norms(self) -> Tensor:
+        norms = self._inner.norms()
+        return norms * self._factors.abs().to(norms.dtype)

@@ -1,0 +1,245 @@
+"""`Measurement`: finds what is watched in a step's graph and runs the passes that measure it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from equipoise.autograd.graph import SharingError
+from equipoise.autograd.shared import Parameters, is_compiled
+from equipoise.autograd.targets import Watched, watch
+from equipoise.gradients.gradients import Gradients
+from equipoise.gradients.measuring import Measuring
+from equipoise.gradients.passes import Passes, stack_rows
+from equipoise.gradients.sharded import ShardedPasses
+from equipoise.gradients.streamed import StreamedGradients
+from equipoise.losses import Losses, loss_names, read_losses
+from equipoise.parallel.fsdp import Sharding
+from equipoise.parallel.processes import Processes
+
+if TYPE_CHECKING:
+    from equipoise.autograd.targets import Target, Wrt
+    from equipoise.losses import Terms
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured in a step.
+
+    Attributes:
+        gradients: What the method sees: gradients of the losses, without any loss scale.
+        passes: The backward passes, with what they found of each loss's own parameters.
+        sizes: The number of elements of each target.
+        rows: ``[T, P]``, if they are all that is needed of the losses to write ``.grad``: those of
+            all that is shared (no further pass), or of the representation (one, from there on).
+            They carry the loss scale, and shared inputs of the model behind the watched columns.
+    """
+
+    gradients: Gradients
+    passes: Passes
+    sizes: list[int]
+    rows: Tensor | None
+
+    def shaped(self, combined: Tensor) -> list[tuple[Target, Tensor]]:
+        """A ``[P]`` gradient as one tensor for each target, of its shape and dtype."""
+        parts = combined.split(self.sizes)
+        targets, shaped = self.passes.targets, self.passes.shaped
+        return [(t, shaped(t, part)) for t, part in zip(targets, parts, strict=True)]
+
+
+class Measurement:
+    """Measures step after step; keeps what one step can leave to the next.
+
+    Args:
+        measuring: What to spend.
+        processes: Those of a data-parallel run.
+        norms_only: Whether norms are all that is asked for.
+    """
+
+    def __init__(
+        self, measuring: Measuring, processes: Processes, *, norms_only: bool = False
+    ) -> None:
+        self.measuring = measuring
+        self.processes = processes
+        self.norms_only = norms_only
+        self.sharding = Sharding()
+        self._rows: Tensor | None = None
+        self._known: tuple[Wrt, Watched] | None = None
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Measurement:
+        """A copy starts afresh: what is kept belongs to one model."""
+        return Measurement(self.measuring, self.processes, norms_only=self.norms_only)
+
+    def __getstate__(self) -> dict[str, object]:
+        """As for copies: neither rows nor parameters are pickled."""
+        return {**self.__dict__, "_rows": None, "_known": None}
+
+    def watch(self, terms: Terms, wrt: Wrt) -> Watched | None:
+        """What is watched in this step.
+
+        Absent losses must not change it: the others keep what all of them share. Before a step had
+        all losses on all processes, processes with different losses would find different layers.
+
+        Args:
+            terms: The losses of the step.
+            wrt: Where to watch.
+
+        Returns:
+            The targets, or ``None`` where that cannot be told yet.
+
+        Raises:
+            SharingError: If the losses share nothing, or none reaches what ``wrt`` names.
+        """
+        if not terms.complete:
+            if self._known is not None and self._known[0] is wrt:
+                return _among(self._known[1], terms.present)
+            apart = len(terms.here) < 2 or self.processes.count > 1
+            if isinstance(wrt, str) and apart and len(terms.names) > 1:
+                return None
+        names = [terms.present_names[place] for place in terms.here]
+        watched = watch(terms.tensors, self.sharding.in_graph(wrt), names)
+        if terms.complete and all(isinstance(t, Tensor) and t.is_leaf for t in watched.targets):
+            self._known = (wrt, watched)
+        # Another process may have losses whose own parameters this one cannot know.
+        known = terms.complete or self.processes.count == 1
+        return watched if known else replace(watched, leaves=None, heads=None)
+
+    def run(
+        self,
+        terms: Terms,
+        watched: Watched,
+        *,
+        retain_graph: bool,
+        seed: Tensor | None = None,
+        applies: bool = True,
+    ) -> Measured:
+        """Measures the gradients of this step.
+
+        Args:
+            terms: The losses of the step.
+            watched: Where to watch.
+            retain_graph: Whether the graph outlives the step.
+            seed: A loss scale, which the rows then carry.
+            applies: Whether ``.grad`` may be written from the rows; else the graph is kept.
+
+        Returns:
+            The gradients, and what is needed to apply them.
+
+        Raises:
+            SharingError: If no loss reaches the targets.
+        """
+        count = len(terms.present)
+        if not (applies and self._stacks(count)):
+            watched = Watched(watched.targets)
+        passes = self._passes(terms, watched)
+        passes.seed = seed
+        # A compiled function gives its buffers away for good in a pass that frees its graph.
+        onward = watched.heads is not None
+        passes.retain_graph = (
+            retain_graph or not passes.suffice or (onward and is_compiled(terms.tensors))
+        )
+        sizes = passes.sizes[: len(watched.targets)]
+        gradients, rows = self._measure(passes, sizes)
+        if seed is not None:
+            gradients = gradients.scaled((1 / seed).expand(count))
+        return Measured(gradients, passes, sizes, rows if passes.suffice else None)
+
+    def _passes(self, terms: Terms, watched: Watched) -> Passes:
+        """The passes that suit what is watched: a representation, parameters, shards of them."""
+        targets, leaves = watched.targets, watched.leaves
+        together = self.processes.count > 1
+        self.sharding.refuse_absent(terms)
+        if not all(isinstance(t, Tensor) and t.is_leaf for t in targets):
+            pool = self._pool if together else None
+            # Several processes need the hooks of a pass from the losses, and so do shards.
+            if watched.heads is None or together or self.sharding.shards():
+                return Passes(terms.places, targets, pool=pool)
+            return Passes(terms.places, targets, own=watched.heads, suffice=True)
+        own = leaves.own if leaves else ()
+        targets = (*targets, *leaves.inputs) if leaves else targets
+        kind: Callable[..., Passes]
+        if shards := self.sharding.among(watched.targets):
+            kind = partial(ShardedPasses, shards=shards)
+        else:
+            kind = partial(Passes, average=self.processes.average if together else None)
+        return kind(terms.places, targets, own=own, suffice=leaves is not None)
+
+    def _pool(self, products: Tensor) -> Tensor:
+        """A representation lies spread over the processes, each with its own samples.
+
+        The loss of the whole batch is the mean over processes, so the gradient at each part is that
+        of the process's own loss divided by their number.
+        """
+        pooled = products / self.processes.count**2
+        self.processes.sum([pooled])
+        return pooled
+
+    def _stacks(self, losses: int) -> bool:
+        rows = self.measuring.rows
+        return not self.norms_only and (rows is None or rows >= losses)
+
+    def _measure(self, passes: Passes, sizes: list[int]) -> tuple[Gradients, Tensor | None]:
+        if not self._stacks(len(passes.losses)):
+            return StreamedGradients(passes, sizes, self.measuring.rows, pool=passes.pool), None
+        rows = self._room(len(passes.losses), sum(passes.sizes), passes.like)
+        stack_rows(passes, rows, passes.sizes, self.measuring.chunk)
+        if not passes.reached and passes.average is None:
+            msg = "No loss reaches what `wrt` names; pass what the losses were computed from."
+            raise SharingError(msg)
+        passes.average_own()
+        return Gradients(rows[:, : sum(sizes)], sizes, pool=passes.pool), rows
+
+    def _room(self, losses: int, width: int, like: Tensor) -> Tensor:
+        """One preallocated tensor, reused from step to step."""
+        dtype = self.measuring.dtype
+        if dtype is None:
+            dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
+        rows = self._rows
+        same = rows is not None and rows.shape == (losses, width) and rows.dtype == dtype
+        if rows is None or not same or rows.device != like.device:
+            self._rows = rows = torch.empty(losses, width, dtype=dtype, device=like.device)
+        return rows
+
+
+def _among(watched: Watched, present: tuple[int, ...]) -> Watched:
+    if watched.leaves is None:
+        return watched
+    own = tuple(watched.leaves.own[i] for i in present)
+    return Watched(watched.targets, Parameters(watched.leaves.shared, own, watched.leaves.inputs))
+
+
+def measure(
+    losses: Losses, wrt: Wrt = "shared", *, measuring: Measuring | None = None
+) -> Gradients:
+    """Measures the gradients of losses on the live graph, for diagnosis and for one's own methods.
+
+    The graph is kept, so that a backward pass can follow. Nothing is averaged between processes.
+
+    Args:
+        losses: A mapping by name, a sequence, or a ``[T]`` tensor.
+        wrt: ``"shared"``, ``"last_shared"``, ``"representation"``, a module, parameter(s), or a
+            tensor of the graph.
+        measuring: What to spend.
+
+    Returns:
+        The gradients, ``T x P``.
+
+    Raises:
+        ValueError: If a loss is not a scalar or has no graph, or the losses share nothing.
+
+    Example:
+        >>> parameter = torch.tensor([1.0, 2.0], requires_grad=True)
+        >>> measure({"a": parameter.sum(), "b": (parameter**2).sum()}).gram()
+        tensor([[ 2.,  6.],
+                [ 6., 20.]])
+    """
+    names = list(losses) if isinstance(losses, Mapping) else len(losses)
+    terms = read_losses(losses, loss_names(names))
+    measurement = Measurement(measuring or Measuring(), Processes(alone=True))
+    watched = watch(terms.tensors, wrt, terms.names)
+    return measurement.run(terms, watched, retain_graph=True, applies=False).gradients

@@ -1,0 +1,1 @@
+"""Many processes: the same numbers on each, averages, sharded parameters."""

@@ -1,0 +1,110 @@
+"""`WeightOptimizer`: gradient descent on a balancer's own numbers, with its state in buffers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from equipoise.state import Stateful
+
+Rule: TypeAlias = Literal["adam", "sgd"]
+
+
+class WeightOptimizer:
+    """Adam (Kingma & Ba 2015, arXiv 1412.6980, Algorithm 1) or plain SGD on a ``[T]`` buffer.
+
+    Moments and step counts are buffers of the owner, one entry a loss, so that those of an absent
+    loss rest.
+
+    Args:
+        owner: The balancer that holds the state.
+        rule: ``"adam"`` or ``"sgd"``.
+        lr: Learning rate, positive.
+        weight_decay: L2 penalty, added to the gradient.
+        betas: Decay rates of Adam's moments.
+        eps: Added to the root of Adam's second moment.
+
+    Raises:
+        ValueError: If ``rule`` is unknown or ``lr`` not positive.
+    """
+
+    def __init__(
+        self,
+        owner: Stateful,
+        rule: Rule,
+        lr: float,
+        *,
+        weight_decay: float = 0.0,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ) -> None:
+        if rule not in ("adam", "sgd"):
+            msg = f"`optimizer` is {rule!r}; write 'adam' or 'sgd'."
+            raise ValueError(msg)
+        if not lr > 0:
+            msg = f"`lr` is {lr}; a learning rate is positive."
+            raise ValueError(msg)
+        self.rule = rule
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.betas = betas
+        self.eps = eps
+        if rule == "adam":
+            for name in ("exp_avg", "exp_avg_sq", "optimizer_steps"):
+                owner.state(name, torch.zeros(len(owner.names)))
+
+    def descend(self, owner: Stateful, numbers: Tensor, gradient: Tensor) -> Tensor:
+        """One step.
+
+        Args:
+            owner: The balancer that holds the state.
+            numbers: ``[T]`` what is optimised.
+            gradient: ``[T]``.
+
+        Returns:
+            ``[T]`` the new numbers.
+        """
+        gradient = gradient + self.weight_decay * numbers
+        if self.rule == "sgd":
+            return numbers - self.lr * gradient
+        first = owner.get_buffer("exp_avg")
+        second = owner.get_buffer("exp_avg_sq")
+        steps = owner.get_buffer("optimizer_steps")
+        beta1, beta2 = self.betas
+        steps += 1
+        first.lerp_(gradient, 1 - beta1)
+        second.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        corrected = second.sqrt() / (1 - beta2**steps).sqrt() + self.eps
+        return numbers - self.lr / (1 - beta1**steps) * first / corrected
+
+
+def descend_where(
+    optimizer: WeightOptimizer,
+    owner: Stateful,
+    numbers: Tensor,
+    gradient: Tensor,
+    moving: Tensor,
+) -> Tensor:
+    """One step of the numbers that move; the others keep value, moments and step count.
+
+    Args:
+        optimizer: What descends.
+        owner: The balancer that holds its state.
+        numbers: ``[T]`` what is optimised.
+        gradient: ``[T]``.
+        moving: ``[T]`` booleans.
+
+    Returns:
+        ``[T]`` the new numbers.
+    """
+    names = ("exp_avg", "exp_avg_sq", "optimizer_steps") if optimizer.rule == "adam" else ()
+    before = {name: owner.get_buffer(name).clone() for name in names}
+    descended = optimizer.descend(owner, numbers, gradient)
+    for name, kept in before.items():
+        buffer = owner.get_buffer(name)
+        buffer.copy_(torch.where(moving, buffer, kept))
+    return torch.where(moving, descended, numbers)
