@@ -37,18 +37,21 @@ def make(name: str, losses: list[str] | None = None, **options: object) -> Balan
 
 def combined(balancer: Balancer, values: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     """The combined gradient, of whichever kind the method is."""
-    gradients = eq.Gradients(rows)
-    if isinstance(balancer, eq.Aggregation):
-        return balancer.combine(values, gradients)
-    return gradients.combine(balancer.weigh(values))
+    return balancer.combine(values, eq.Gradients(rows))
+
+
+def tensors_of(balancer: Balancer) -> dict[str, torch.Tensor]:
+    """The state that formulas read and write: no step count, names or generator."""
+    beside = ("calls", "loss_names", "generator_state")
+    return {k: v for k, v in balancer.state_dict().items() if not k.endswith(beside)}
 
 
 def of_kind(**wanted: object) -> list[str]:
-    """The methods whose class declares all of these."""
+    """The methods that declare all of these."""
     return [
         name
         for name in NAMES
-        if all(getattr(type(make(name)), key) == value for key, value in wanted.items())
+        if all(getattr(make(name), key) == value for key, value in wanted.items())
     ]
 
 

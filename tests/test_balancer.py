@@ -102,7 +102,6 @@ def test_a_frozen_balancer_uses_its_weights_and_learns_nothing(how) -> None:
     assert balancer.weights == weights
     after = balancer.state_dict()
     assert all(torch.equal(after[k], v) for k, v in before.items() if isinstance(v, torch.Tensor))
-    assert after["_extra_state"] == before["_extra_state"]
 
 
 def test_without_gradients_the_balanced_loss_is_a_number_and_nothing_is_learned() -> None:
@@ -199,6 +198,7 @@ def test_a_gradient_that_is_not_finite_does_not_reach_the_state() -> None:
     balancer.backward([theta.abs().sqrt().sum() + 1, (theta + 1).square().sum()])  # infinite slope
     for name, saved in balancer.state_dict().items():
         if isinstance(saved, torch.Tensor) and name not in (
+            "calls",
             "skipped",
             "weight_sum",
             "weight_count",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 
-from equipoise import aggregation, optim, weighting
+from equipoise import aggregation, optim, weighting, wrappers
 from equipoise.aggregation import *  # noqa: F403
 from equipoise.autograd.graph import SharingError
 from equipoise.balancer import Balancer
@@ -22,8 +22,7 @@ from equipoise.record import Record
 from equipoise.registry import create_balancer, list_balancers
 from equipoise.schedules import Cycle, Ramp, Stages
 from equipoise.weighting import *  # noqa: F403
-from equipoise.wrappers import Primary, Shares
-from equipoise.wrappers.behind import Behind
+from equipoise.wrappers import *  # noqa: F403
 
 try:
     __version__ = version("equipoise")
@@ -32,14 +31,11 @@ except PackageNotFoundError:  # imported from a source tree that was never insta
 
 __all__ = [
     "Balancer",
-    "Behind",
     "Cycle",
     "Gradients",
     "Measuring",
-    "Primary",
     "Ramp",
     "Record",
-    "Shares",
     "SharingError",
     "Stages",
     "create_balancer",
@@ -49,3 +45,4 @@ __all__ = [
 __all__ += aggregation.__all__
 __all__ += optim.__all__
 __all__ += weighting.__all__
+__all__ += wrappers.__all__

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeAlias
 
@@ -157,6 +157,17 @@ class Terms:
         present = tuple(i for i, _ in kept)
         tensors = tuple(tensor for _, tensor in kept)
         return Terms(self.names, present, tensors, tuple(range(len(kept))))
+
+    def times(self, factors: Tensor) -> Terms:
+        """The same step with each loss multiplied.
+
+        Args:
+            factors: ``[len(present)]``.
+        """
+        mine = zip(self.tensors, self.mine(factors), strict=True)
+        tensors = tuple(tensor * factor.to(tensor.dtype) for tensor, factor in mine)
+        given = None if self.given is None else self.given * factors.to(self.given)
+        return replace(self, tensors=tensors, given=given)
 
     def mine(self, numbers: Tensor) -> Tensor:
         """Those of ``[len(present)]`` numbers that belong to this process's tensors."""

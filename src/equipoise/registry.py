@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from equipoise import aggregation, weighting
 from equipoise.balancer import Balancer, LooksAt
+from equipoise.wrappers.base import Wrapper
+from equipoise.wrappers.crmogm import CRMOGM
 
 if TYPE_CHECKING:
     from equipoise.losses import LossNames
@@ -17,7 +19,9 @@ _METHODS: dict[str, type[Balancer]] = {
     for kind in (weighting, aggregation)
     for name in kind.__all__
     if name not in ("Weighting", "Aggregation")
-}
+} | {"crmogm": CRMOGM}
+_NEEDED: dict[type[Balancer], dict[str, Any]] = {weighting.Fixed: {"weights": [1.0, 1.0]}}
+"""Options without a default."""
 
 
 def list_balancers() -> list[str]:
@@ -54,7 +58,7 @@ class Capabilities:
 
     Attributes:
         looks_at: Loss values, gradient norms, the Gramian, or whole gradients.
-        weighting: Whether it gives one weight a loss; else a combined gradient.
+        weighting: Whether it gives one weight per loss; else a combined gradient.
         stateful: Whether a step depends on earlier ones.
         random: Whether it draws random numbers.
         watches: Where gradients are watched if nothing else is said; ``None`` for loss values.
@@ -90,11 +94,11 @@ class Capabilities:
         return 1 if self.looks_at == "norms" else losses
 
 
-def capabilities(name: str) -> Capabilities:
-    """What a method declares.
+def capabilities(method: str | Balancer) -> Capabilities:
+    """What a method declares: that of an instance, whose options may decide.
 
     Args:
-        name: As for `create_balancer`.
+        method: A balancer; or a name as for `create_balancer`, which stands for the defaults.
 
     Raises:
         ValueError: If there is no such method.
@@ -103,9 +107,18 @@ def capabilities(name: str) -> Capabilities:
         >>> capabilities("mgda").passes(losses=10)
         10
     """
-    kind = balancer_class(name)
-    watches = kind.default_wrt if issubclass(kind, aggregation.Aggregation) else None
-    return Capabilities(kind.looks_at, kind.weighting, kind.stateful, kind.random, watches)
+    if isinstance(method, str):
+        kind = balancer_class(method)
+        method = kind(2, **_NEEDED.get(kind, {}))
+    return Capabilities(
+        method.looks_at, method.weighting, method.stateful, method.random, _watches(method)
+    )
+
+
+def _watches(balancer: Balancer) -> str | None:
+    while isinstance(balancer, Wrapper):
+        balancer = balancer.balancer
+    return balancer.default_wrt if isinstance(balancer, aggregation.Aggregation) else None
 
 
 def create_balancer(name: str, losses: LossNames, **options: object) -> Balancer:

@@ -3,89 +3,207 @@
 from __future__ import annotations
 
 import warnings
+from abc import ABCMeta
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 
-class Stateful(nn.Module):
+class _MadeOnTheCPU(ABCMeta):
+    """Balancers are made on the CPU, whatever `torch.device` context surrounds them.
+
+    Under ``with torch.device("meta")`` a model has no numbers; a balancer needs those that it was
+    given and starts from, which `Stateful.reset_parameters` puts back.
+    """
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        with torch.device("cpu"):
+            return super().__call__(*args, **kwargs)
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What is known of a piece of state.
+
+    Attributes:
+        initial: The value that it starts from, on the CPU; float64 where it was given so.
+        axes: How many leading axes run over the losses.
+        rests: Whether what belongs to an absent loss is hidden from the formula.
+        given: Whether it is an option that only the user changes.
+        wide: Whether it is as wide as a gradient, which only the gradients tell.
+    """
+
+    initial: Tensor
+    axes: int
+    rests: bool
+    given: bool
+
+    @property
+    def wide(self) -> bool:
+        """See the attributes."""
+        return self.initial.ndim > 0 and self.initial.shape[-1] == 0
+
+
+class Stateful(nn.Module, metaclass=_MadeOnTheCPU):
     """A module whose state is declared, so that saving, moving and absent losses need no code.
+
+    ``state_dict()`` holds tensors only, so that whatever averages, moves or stores the buffers of a
+    model takes it too: beside the declared state, ``calls``, how many steps were learned, and
+    ``loss_names``, by which a checkpoint with other losses is read.
 
     Attributes:
         names: The names of the ``T`` losses.
+        declared: What `state` and `option` were told, by name.
     """
 
     names: tuple[str, ...]
+    calls: Tensor
+    loss_names: Tensor
 
     def __init__(self, names: tuple[str, ...]) -> None:
         super().__init__()
         self.names = names
+        self.declared: dict[str, Declared] = {}
         self._calls = 0
-        self._axes: dict[str, int] = {}
-        self._wide: set[str] = set()
-        self._exact: dict[str, Tensor] = {}
+        self.register_buffer("calls", torch.zeros((), dtype=torch.long))
+        self.register_buffer("loss_names", _encoded(names))
 
-    def state(self, name: str, value: Tensor, *, axes: int = 1) -> None:
+    def state(self, name: str, value: Tensor, *, axes: int = 1, rests: bool = True) -> None:
         """Declares a piece of state, a buffer that is saved and resumed.
 
         Args:
             name: The attribute under which the formula reads and assigns it.
             value: Its value before the first step; a number given in float64 is kept exactly for
-                losses in float64. A trailing size of 0 says that only the
-                gradients tell its width: the formula assigns it whole at the first step.
+                losses in float64. A trailing size of 0 says that only the gradients tell its width:
+                the formula assigns it whole at the first step.
             axes: How many leading axes run over the losses: 1 for ``[T, ...]``, 2 for ``[T, T]``, 0
-                for state that is not told apart by loss. While a loss is absent the formula sees
-                the state without it, and what belongs to it rests.
+                for state that is not told apart by loss.
+            rests: Whether the formula sees it without the losses that are absent, whose part then
+                rests. Otherwise it always sees all of it.
         """
+        self._hold(name, Declared(value, axes, rests=rests and axes > 0, given=False))
+
+    def option(self, name: str, value: Tensor, *, axes: int = 1) -> None:
+        """Declares numbers that the user gave and no formula changes.
+
+        They follow the losses and are narrowed as state is. Where a checkpoint holds others, those
+        given now count, with a warning.
+
+        Args:
+            name: The attribute under which the formula reads it.
+            value: As for `state`.
+            axes: As for `state`.
+        """
+        self._hold(name, Declared(value, axes, rests=axes > 0, given=True))
+
+    def set_option(self, name: str, value: Tensor) -> None:
+        """Gives an option another value, of the same shape.
+
+        Args:
+            name: As it was declared.
+            value: As for `state`.
+        """
+        self.declared[name] = replace(self.declared[name], initial=value)
+        self._buffers[name] = value.to(getattr(self, name), copy=True)
+
+    def _hold(self, name: str, declared: Declared) -> None:
+        self.declared[name] = declared
+        value = declared.initial
         if value.dtype == torch.float64:
-            self._exact[name] = value
             value = value.to(torch.get_default_dtype())
-        self.register_buffer(name, value)
-        self._axes[name] = axes
-        if value.ndim > 0 and value.shape[-1] == 0:
-            self._wide.add(name)
+        self.register_buffer(name, value.clone())
 
-    def get_extra_state(self) -> dict[str, Any]:
-        """What a checkpoint holds besides the buffers: the names, and how many steps there were."""
-        return {"losses": list(self.names), "calls": self._calls}
+    def reset_parameters(self) -> None:
+        """Starts afresh, as after ``to_empty()``: a buffer made empty holds anything."""
+        self._calls = 0
+        self.loss_names = _encoded(self.names).to(self.loss_names)
+        for name, declared in self.declared.items():
+            self._buffers[name] = declared.initial.to(getattr(self, name), copy=True)
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Takes back what `get_extra_state` gave."""
-        self._calls = int(state["calls"])
+    def _save_to_state_dict(self, *args: Any) -> None:  # noqa: ANN401
+        self.calls.fill_(self._calls)
+        super()._save_to_state_dict(*args)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:  # noqa: ANN401
         """Takes losses by name, and adopts dtypes and widths, before values are copied in."""
-        extra = state_dict.get(f"{prefix}_extra_state", {})
-        saved_names = tuple(extra.get("losses", self.names))
-        if saved_names != self.names:
-            _warn_of_change(saved_names, self.names)
-            for name, axes in self._axes.items():
-                saved = state_dict.get(prefix + name)
-                if axes and isinstance(saved, Tensor):
-                    state_dict[prefix + name] = self._by_name(name, saved, saved_names)
-        for name, buffer in self._buffers.items():
-            saved = state_dict.get(prefix + name)
-            if not isinstance(saved, Tensor) or buffer is None:
-                continue
-            shape = saved.shape if name in self._wide else buffer.shape
-            if saved.dtype != buffer.dtype or shape != buffer.shape:
-                self._buffers[name] = buffer.new_empty(shape, dtype=saved.dtype)
+        self._read_first_format(state_dict, prefix)
+        self._take_by_name(state_dict, prefix)
+        self._keep_what_was_given(state_dict, prefix)
+        self._adopt(state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *rest)
+        self._calls = int(self.calls)
+
+    def _read_first_format(self, state_dict: dict[str, Any], prefix: str) -> None:
+        """Checkpoints of version 0.1 held names and step count in a dictionary."""
+        extra = state_dict.pop(f"{prefix}_extra_state", None)
+        if extra is not None:
+            state_dict[f"{prefix}calls"] = torch.tensor(int(extra["calls"]))
+            state_dict[f"{prefix}loss_names"] = _encoded(tuple(extra["losses"]))
+            self._convert(extra, state_dict, prefix)
+
+    def _convert(self, extra: dict[str, Any], state_dict: dict[str, Any], prefix: str) -> None:
+        """What else version 0.1 kept there; for those that kept something."""
+
+    def _take_by_name(self, state_dict: dict[str, Any], prefix: str) -> None:
+        encoded = state_dict.get(f"{prefix}loss_names")
+        saved_names = self.names if encoded is None else _decoded(encoded)
+        if saved_names == self.names:
+            return
+        _warn_of_change(saved_names, self.names)
+        state_dict[f"{prefix}loss_names"] = self.loss_names
+        for name, declared in self.declared.items():
+            saved = state_dict.get(prefix + name)
+            if declared.axes and isinstance(saved, Tensor):
+                state_dict[prefix + name] = self._by_name(name, saved, saved_names)
 
     def _by_name(self, name: str, saved: Tensor, saved_names: tuple[str, ...]) -> Tensor:
         """Saved state in the order of today's losses; one that is new keeps what it starts with."""
-        mine: Tensor = getattr(self, name)
-        if name in self._wide:
+        mine, declared = getattr(self, name), self.declared[name]
+        if declared.wide:
             mine = saved.new_zeros(*mine.shape[:-1], saved.shape[-1])
         common = [loss for loss in self.names if loss in saved_names]
         to = tuple(self.names.index(loss) for loss in common)
         source = tuple(saved_names.index(loss) for loss in common)
-        part = saved[_places(source, self._axes[name], saved)]
+        part = saved[_places(source, declared.axes, saved)]
         mine = mine.to(device=saved.device, dtype=saved.dtype)
-        return mine.index_put(_places(to, self._axes[name], saved), part)
+        placed: Tensor = mine.index_put(_places(to, declared.axes, saved), part)
+        return placed
+
+    def _keep_what_was_given(self, state_dict: dict[str, Any], prefix: str) -> None:
+        for name, declared in self.declared.items():
+            saved = state_dict.get(prefix + name)
+            if not declared.given or not isinstance(saved, Tensor):
+                continue
+            exact = declared.initial.to(device=saved.device)
+            if self._differs(name, saved, exact):
+                msg = (
+                    f"`{name}` was {saved.tolist()} in the checkpoint and is {exact.tolist()} now; "
+                    "what was given now counts."
+                )
+                warnings.warn(msg, stacklevel=2)
+            state_dict[prefix + name] = exact.to(saved.dtype)
+
+    def _differs(self, name: str, saved: Tensor, exact: Tensor) -> bool:
+        """Whether an option was another one, by more than the rounding of its dtype."""
+        coarse = min(saved.dtype, torch.float32, key=lambda dtype: dtype.itemsize)
+        return saved.shape != exact.shape or not torch.allclose(
+            saved.to(torch.float64), exact.to(coarse).to(torch.float64), rtol=1e-6, equal_nan=True
+        )
+
+    def _adopt(self, state_dict: dict[str, Any], prefix: str) -> None:
+        for name, buffer in self._buffers.items():
+            saved = state_dict.get(prefix + name)
+            if not isinstance(saved, Tensor) or buffer is None:
+                continue
+            declared = self.declared.get(name)
+            wide = declared is not None and declared.wide
+            shape = saved.shape if wide else buffer.shape
+            if saved.dtype != buffer.dtype or shape != buffer.shape:
+                self._buffers[name] = buffer.new_empty(shape, dtype=saved.dtype)
 
     def follow(self, values: Tensor) -> Tensor:
         """Moves the state to where the values are, and up to their precision.
@@ -96,23 +214,27 @@ class Stateful(nn.Module):
         Returns:
             The values in the state's dtype.
         """
-        mine = next(b for b in self.buffers(recurse=False) if b.is_floating_point())
+        mine = self.loss_names
         dtype = torch.promote_types(mine.dtype, values.dtype)
         if mine.dtype != dtype or mine.device != values.device:
             modules = [module for module in self.modules() if isinstance(module, Stateful)]
-            before = [{name: getattr(m, name) for name in m._exact} for m in modules]
-            self.to(device=values.device, dtype=dtype)
-            for module, buffers in zip(modules, before, strict=True):
-                module._restore_exact(buffers)
+            before = [{name: getattr(m, name) for name in m.declared} for m in modules]
+            with torch.inference_mode(mode=False):  # buffers made there could never learn
+                self.to(device=values.device, dtype=dtype)
+                for module, buffers in zip(modules, before, strict=True):
+                    module._restore_exact(buffers)
         return values.to(dtype)
 
     def _restore_exact(self, before: dict[str, Tensor]) -> None:
         """What still has the value that it was given takes that value in full precision."""
         for name, was in before.items():
-            exact = self._exact[name].to(was.device)
+            given = self.declared[name].initial
+            if given.dtype != torch.float64:
+                continue
+            exact = given.to(was.device)
             if torch.equal(exact.to(was.dtype), was):
                 now: Tensor = getattr(self, name)
-                self._buffers[name] = exact.to(now)
+                self._buffers[name] = exact.to(now, copy=True)
 
     @contextmanager
     def among(self, present: tuple[int, ...]) -> Iterator[None]:
@@ -131,17 +253,18 @@ class Stateful(nn.Module):
 
     @contextmanager
     def _narrowed(self, present: tuple[int, ...]) -> Iterator[None]:
-        whole = {name: getattr(self, name) for name, axes in self._axes.items() if axes}
+        resting = {name: d for name, d in self.declared.items() if d.rests}
+        whole = {name: getattr(self, name) for name in resting}
         for name, buffer in whole.items():
-            self._buffers[name] = buffer[_places(present, self._axes[name], buffer)]
+            self._buffers[name] = buffer[_places(present, resting[name].axes, buffer)]
         try:
             yield
         finally:
             for name, buffer in whole.items():
                 part: Tensor = getattr(self, name)
-                if name in self._wide and part.shape[-1] != buffer.shape[-1]:
+                if resting[name].wide and part.shape[-1] != buffer.shape[-1]:
                     buffer = part.new_zeros(*buffer.shape[:-1], part.shape[-1])  # noqa: PLW2901
-                places = _places(present, self._axes[name], buffer)
+                places = _places(present, resting[name].axes, buffer)
                 self._buffers[name] = buffer.index_put(places, part)
 
     @contextmanager
@@ -149,7 +272,7 @@ class Stateful(nn.Module):
         """Takes every change of state back at the end of the ``with`` block."""
         modules = [module for module in self.modules() if isinstance(module, Stateful)]
         before = [
-            {name: getattr(module, name).clone() for name in module._axes} for module in modules
+            {name: getattr(module, name).clone() for name in module.declared} for module in modules
         ]
         try:
             yield
@@ -163,9 +286,31 @@ class Stateful(nn.Module):
             f"{prefix}.{name}": getattr(module, name)
             for prefix, module in self.named_modules()
             if isinstance(module, Stateful)
-            for name in module._axes
-            if name not in module._wide
+            for name, declared in module.declared.items()
+            if not declared.wide and not declared.given
         }
+
+    def keeps_wide_state(self) -> bool:
+        """Whether some state, of this module or those inside it, is as wide as a gradient."""
+        modules = (module for module in self.modules() if isinstance(module, Stateful))
+        return any(d.wide for module in modules for d in module.declared.values())
+
+
+def _encoded(names: tuple[str, ...]) -> Tensor:
+    """Names as the bytes of their UTF-8 text, a line for each.
+
+    In floating point, because moving averages of a model's buffers would round integers down.
+    """
+    text = "\n".join(name.replace("\\", "\\\\").replace("\n", "\\n") for name in names)
+    return torch.tensor(list(text.encode()), dtype=torch.float32)
+
+
+def _decoded(encoded: Tensor) -> tuple[str, ...]:
+    text = bytes(encoded.round().to(torch.uint8).tolist()).decode(errors="replace")
+    return tuple(
+        line.replace("\\\\", "\0").replace("\\n", "\n").replace("\0", "\\")
+        for line in text.split("\n")
+    )
 
 
 def _warn_of_change(saved: tuple[str, ...], names: tuple[str, ...]) -> None:
@@ -178,5 +323,5 @@ def _warn_of_change(saved: tuple[str, ...], names: tuple[str, ...]) -> None:
 
 
 def _places(present: tuple[int, ...], axes: int, buffer: Tensor) -> tuple[Tensor, ...]:
-    index = torch.tensor(present, device=buffer.device)
+    index = torch.tensor(present, device=buffer.device, dtype=torch.long)
     return (index,) if axes == 1 else (index[:, None], index)

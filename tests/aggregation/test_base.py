@@ -11,7 +11,7 @@ import torch
 import equipoise as eq
 from equipoise.aggregation.base import Aggregation
 from equipoise.benchmarks.price.memory import peak_memory
-from equipoise.gradients.measure import Measurement
+from equipoise.gradients.measure import Meter
 from tests.models import MultiHead, batch, flat_grad, jacobian
 
 
@@ -312,19 +312,19 @@ def cosine(rows: torch.Tensor) -> torch.Tensor:
 def test_rows_are_laid_into_the_same_memory_at_every_step() -> None:
     model, balancer = MultiHead(2), Inverse(2)
     balancer.backward(model(batch()))
-    place = balancer._measurement._rows.data_ptr()
+    place = balancer._meter._rows.data_ptr()
     balancer.backward(model(batch()))
-    assert balancer._measurement._rows.data_ptr() == place
+    assert balancer._meter._rows.data_ptr() == place
 
 
 def test_copies_and_pickles_keep_neither_rows_nor_parameters() -> None:
     balancer = Inverse(2)
     balancer.backward(MultiHead(2)(batch()))
     again = copy.deepcopy(balancer)
-    assert again._measurement._rows is None
-    assert again._measurement._known is None
-    thawed = pickle.loads(pickle.dumps(balancer._measurement))  # noqa: S301
-    assert isinstance(thawed, Measurement)
+    assert again._meter._rows is None
+    assert again._meter._known is None
+    thawed = pickle.loads(pickle.dumps(balancer._meter))  # noqa: S301
+    assert isinstance(thawed, Meter)
     assert thawed._rows is None
 
 

@@ -61,9 +61,9 @@ def test_what_was_measured_is_known_without_a_pass() -> None:
     model = MultiHead(3)
     counted = CountedPasses(model(batch()), list(model.parameters()))
     streamed = StreamedGradients(counted, [p.numel() for p in model.parameters()])
-    assert streamed.measured() == (None, None)
+    assert streamed.known() == (None, None)
     streamed.norms()
-    norms, cosines = streamed.measured()
+    norms, cosines = streamed.known()
     assert norms is not None
     assert cosines is None
     assert counted.count == 3

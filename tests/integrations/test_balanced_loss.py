@@ -38,7 +38,7 @@ def test_whether_it_learns_is_decided_when_it_is_made() -> None:
     with balancer.frozen():
         loss = balanced_loss(balancer, model(x))
     loss.backward()
-    assert balancer.get_extra_state()["calls"] == 0
+    assert balancer.state_dict()["calls"] == 0
 
 
 def test_an_absent_loss_is_left_out() -> None:

@@ -7,7 +7,7 @@ from equipoise.parts.checks import check_choice, check_not_negative, check_posit
 
 def test_a_choice_that_does_not_exist_is_refused_with_those_that_do():
     check_choice("form", "plain", ("plain", "log"))
-    with pytest.raises(ValueError, match="`form` is 'exp'; write one of 'plain', 'log'"):
+    with pytest.raises(ValueError, match="`form` is 'exp'; write 'plain' or 'log'"):
         check_choice("form", "exp", ("plain", "log"))
 
 

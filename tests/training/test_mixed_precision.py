@@ -8,15 +8,11 @@ import pytest
 import torch
 
 import equipoise as eq
-from tests.methods import NAMES, make, of_kind
+from tests.methods import NAMES, make, of_kind, tensors_of
 from tests.models import MultiHead, batch, flat_grad
 
 every_method = pytest.mark.parametrize("name", NAMES)
 SCALE = 2.0**16
-
-
-def tensors_of(balancer) -> dict[str, torch.Tensor]:
-    return {k: v for k, v in balancer.state_dict().items() if isinstance(v, torch.Tensor)}
 
 
 @every_method

@@ -49,11 +49,7 @@ def test_the_sum_of_the_weighted_norms_is_that_of_the_method_alone(name) -> None
     balancer = Shares(copy.deepcopy(alone), STATED)
     for values, rows in methods.steps(3):
         gradients = eq.Gradients(rows)
-        given_by_method = (
-            alone.weigh(values, gradients)
-            if isinstance(alone, eq.Aggregation)
-            else alone.weigh(values)
-        )
+        given_by_method = alone.weigh(values, gradients)
         expected = (given_by_method.abs() * rows.norm(dim=1)).sum() * PARTS
         found = balancer.weigh(values, gradients) * rows.norm(dim=1)
         torch.testing.assert_close(found, expected)

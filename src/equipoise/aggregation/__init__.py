@@ -32,10 +32,8 @@ from equipoise.aggregation.pcgrad import PCGrad
 from equipoise.aggregation.sdmgrad import SDMGrad
 from equipoise.aggregation.trimmed_mean import TrimmedMean
 from equipoise.aggregation.upgrad import UPGrad
-from equipoise.wrappers.crmogm import CRMOGM
 
 __all__ = [
-    "CRMOGM",
     "DBMTL",
     "IMTL",
     "IMTLG",

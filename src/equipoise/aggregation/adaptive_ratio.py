@@ -59,9 +59,8 @@ class AdaptiveRatio(Aggregation):
     end before it. Where one of the two is absent the last weights stay.
     """
 
-    looks_at: ClassVar[LooksAt] = "norms"
+    looks_at: LooksAt = "norms"
     default_wrt: ClassVar[Literal["shared", "last_shared", "representation"]] = "last_shared"
-    stateful: ClassVar[bool] = True
 
     is_target: Tensor
     is_adversarial: Tensor
@@ -99,10 +98,10 @@ class AdaptiveRatio(Aggregation):
             msg = f"`target` and `adversarial` are both {name!r}; name two different losses."
             raise ValueError(msg)
         self._pair = tuple((is_target + is_adversarial).nonzero().flatten().tolist())
-        self.state("is_target", is_target)
-        self.state("is_adversarial", is_adversarial)
+        self.option("is_target", is_target)
+        self.option("is_adversarial", is_adversarial)
         if self.start > 0:
-            self.resting.copy_(1 - is_adversarial)
+            self.state("resting", 1 - is_adversarial)
 
     def _watch(self, terms: Terms, wrt: Wrt | None) -> Watched | None:
         """What a name means is found from the two losses alone."""

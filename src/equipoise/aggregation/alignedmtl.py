@@ -69,7 +69,7 @@ class AlignedMTL(Aggregation):
         if scale_mode not in ("min", "median", "rmse"):
             raise ValueError(f"`scale_mode` is {scale_mode!r}; write 'min', 'median' or 'rmse'.")
         self.scale_mode: EigenvalueScale = scale_mode
-        self.state("preference", per_loss(preference, self.names, "preference"))
+        self.option("preference", per_loss(preference, self.names, "preference"))
 
     def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
         gram = gradients.gram()

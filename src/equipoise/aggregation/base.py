@@ -7,26 +7,24 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
-
-from equipoise.autograd import shared as sharing
-from equipoise.autograd.errors import explained
+from equipoise.autograd import shared
 from equipoise.autograd.graph import Parting
-from equipoise.balancer import Balancer, BalancerOptions, LooksAt
-from equipoise.gradients.apply import BackwardCall, Descent
+from equipoise.balancer import Balancer, BalancerOptions, Decide, LooksAt, Outcome, Step
 from equipoise.gradients.gradients import Gradients
-from equipoise.gradients.measure import Measured, Measurement
+from equipoise.gradients.measure import Measurement, Meter
 from equipoise.gradients.measuring import Measuring
+from equipoise.gradients.update import of_parts, of_rows
 from equipoise.parallel.fsdp import Sharding
+from equipoise.parts.checks import check_choice
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.amp.grad_scaler import GradScaler
     from torch.distributed import ProcessGroup
 
     from equipoise.autograd.targets import Target, Watched, Wrt
-    from equipoise.losses import Losses, LossNames, Terms
-    from equipoise.record import Record
+    from equipoise.gradients.apply import BackwardPass
+    from equipoise.gradients.update import Update
+    from equipoise.losses import LossNames, Terms
     from equipoise.schedules import Priorities
 
 
@@ -64,7 +62,7 @@ class Aggregation(Balancer):
             its own process's columns; ``None``: unless it looks at whole gradients.
     """
 
-    looks_at: ClassVar[LooksAt] = "gramian"
+    looks_at: LooksAt = "gramian"
     shardable: ClassVar[bool | None] = None
     default_wrt: ClassVar[Literal["shared", "last_shared", "representation"]] = "shared"
 
@@ -87,9 +85,7 @@ class Aggregation(Balancer):
             nonfinite=nonfinite,
             process_group=process_group,
         )
-        if heads not in ("weighted", "plain"):
-            msg = f"`heads` is {heads!r}; write 'weighted' or 'plain'."
-            raise ValueError(msg)
+        check_choice("heads", heads, ("weighted", "plain"))
         if every != 1 and not self.weighting:
             msg = (
                 f"{type(self).__name__} has no weights to reuse between steps; leave `every` at 1."
@@ -98,7 +94,7 @@ class Aggregation(Balancer):
         self.heads = heads
         self._wrt: tuple[Wrt] = (self.default_wrt if wrt is None else wrt,)  # no submodule of ours
         self._refuse_shards(Sharding(), self._wrt[0])
-        self._measurement = Measurement(
+        self._meter = Meter(
             measuring or Measuring(), self.processes, norms_only=self.looks_at == "norms"
         )
 
@@ -110,51 +106,11 @@ class Aggregation(Balancer):
         """The formula: the ``[P]`` combined gradient, where the method is no weighting."""
         raise NotImplementedError
 
-    def weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
-        """The method's own arithmetic; advances the state.
-
-        Args:
-            values: ``[T]`` detached loss values, already multiplied by any priorities.
-            gradients: Their gradients.
-
-        Returns:
-            ``[T]`` weights.
-
-        Raises:
-            TypeError: If the method is no weighting of the losses.
-        """
-        if not self.weighting:
-            msg = f"{type(self).__name__} is no weighting of the losses; call `combine` instead."
+    def _formula(self, values: Tensor, gradients: Gradients | None) -> Tensor:
+        if gradients is None:
+            msg = f"{self._method()} looks at gradients; call `weigh(values, gradients)`."
             raise TypeError(msg)
-        values = self.follow(values.detach())
-        if not self._safe(gradients):
-            return self.resting.clone()
-        weights = self._guarded(
-            values, lambda: self._weigh(values, gradients), lambda: self.resting, gradients
-        )
-        self.resting.copy_(weights)
-        return weights
-
-    def combine(self, values: Tensor, gradients: Gradients) -> Tensor:
-        """The combined gradient; advances the state.
-
-        Args:
-            values: ``[T]`` detached loss values, already multiplied by any priorities.
-            gradients: Their gradients.
-
-        Returns:
-            ``[P]``.
-        """
-        if self.weighting:
-            return gradients.combine(self.weigh(values, gradients))
-        values = self.follow(values.detach())
-
-        def plain() -> Tensor:
-            return gradients.combine(torch.ones_like(values))
-
-        if not self._safe(gradients):
-            return plain()
-        return self._guarded(values, lambda: self._combine(values, gradients), plain, gradients)
+        return self._weigh(values, gradients)
 
     def _sized(self, name: str, gradients: Gradients) -> Tensor:
         """A piece of state as wide as a gradient; zeros where it had another width before."""
@@ -164,44 +120,53 @@ class Aggregation(Balancer):
             setattr(self, name, state)
         return state
 
-    def _safe(self, gradients: Gradients) -> bool:
-        """State as wide as a gradient is too large to copy and take back: look before."""
-        return not self._wide or bool(gradients.norms().isfinite().all())
-
-    @explained()
-    def forward(self, losses: Losses) -> Tensor:
-        """The balanced loss, a scalar to call ``.backward()`` on.
-
-        Args:
-            losses: The losses of this step.
-
-        Returns:
-            ``sum_i w_i L_i``, with constant weights. One scalar can give heads weighted gradients
-            only: for ``heads="plain"`` call `backward`.
-
-        Raises:
-            TypeError: If the method is no weighting of the losses.
-        """
-        if not self.weighting:
-            msg = (
-                f"{type(self).__name__} changes gradients, not the weights of losses, so it has no "
-                "balanced loss; call `backward(losses)` instead."
-            )
-            raise TypeError(msg)
-        terms, due = self._begin(losses)
-        watched = self._watch(terms, None) if due and torch.is_grad_enabled() else None
+    def _weights(
+        self, step: Step, wrt: Wrt | None = None, decide: Decide | None = None
+    ) -> tuple[Tensor, Gradients | None]:
+        watched = self._watch(step.terms, wrt) if step.due else None
         gradients = None
         if watched is not None:
-            measured = self._measurement.run(terms, watched, retain_graph=True, applies=False)
-            gradients = measured.gradients
-        weights = self._decide(terms, gradients)
-        self._note(terms, weights, gradients)
-        return terms.balanced(weights)
+            run = self._meter.run(step.terms, watched, retain_graph=True, applies=False)
+            gradients = run.gradients
+        return (decide or self._decide)(step, gradients), gradients
+
+    def _step(
+        self, step: Step, how: BackwardPass, wrt: Wrt | None = None, decide: Decide | None = None
+    ) -> Outcome:
+        watched = self._watch(step.terms, wrt) if step.due or not self.weighting else None
+        decide = decide or self._decide
+        if watched is None:
+            weights = decide(step, None)
+            return Outcome(weights, self._weighted(how, step.terms, weights))
+        measured = self._measure(step.terms, watched, how)
+        if not self.weighting:
+            return self._combined(step, how, measured)
+        weights = decide(step, measured.gradients)
+        updates = self._of_measured(how, step.terms, measured, weights)
+        return Outcome(weights, updates, measured.gradients)
+
+    def _measure(self, terms: Terms, watched: Watched, how: BackwardPass) -> Measurement:
+        return self._meter.run(
+            terms,
+            watched,
+            retain_graph=how.retain_graph,
+            seed=how.seed(terms.tensors),
+            applies=how.backward is None,
+        )
+
+    def _of_measured(
+        self, how: BackwardPass, terms: Terms, measured: Measurement, weights: Tensor
+    ) -> list[Update]:
+        """The weighted update, from the rows where they are all that it takes."""
+        if measured.rows is None:
+            return self._weighted(how, terms, weights)
+        passes, own = measured.passes, self._own_weights(terms, weights)
+        return [of_rows(passes, measured.rows, weights, own, passes.sizes)]
 
     def _watch(self, terms: Terms, wrt: Wrt | None) -> Watched | None:
-        watched = self._measurement.watch(terms, self._wrt[0] if wrt is None else wrt)
+        watched = self._meter.watch(terms, self._wrt[0] if wrt is None else wrt)
         if watched is not None:
-            self._refuse_shards(self._measurement.sharding, watched.targets)
+            self._refuse_shards(self._meter.sharding, watched.targets)
         return watched
 
     def _refuse_shards(self, sharding: Sharding, watched: Wrt | Sequence[Target]) -> None:
@@ -214,115 +179,58 @@ class Aggregation(Balancer):
             )
             raise TypeError(msg)
 
-    def _decide(self, terms: Terms, gradients: Gradients | None) -> Tensor:
-        """The weights to apply, ``[len(present)]``."""
-        values = self.follow(terms.values())
-        with self.among(terms.present):
-            if gradients is None:
-                return self.resting * self.priorities
-            scaled = gradients.scaled(self.priorities)
-            return self.weigh(values * self.priorities, scaled) * self.priorities
-
-    @explained()
-    def backward(
-        self,
-        losses: Losses,
-        *,
-        wrt: Wrt | None = None,
-        retain_graph: bool = False,
-        scaler: GradScaler | None = None,
-        backward: BackwardCall | None = None,
-    ) -> Record:
-        """Balances the losses and accumulates into ``.grad``, as ``Tensor.backward`` does.
-
-        Args:
-            losses: The losses of this step.
-            wrt: Where gradients are watched in this step; ``None`` is as constructed.
-            retain_graph: Whether the graph outlives the call.
-            scaler: A ``torch.amp.GradScaler``, in place of ``scaler.scale(loss).backward()``.
-            backward: A callable such as ``accelerator.backward``, called once on the balanced loss.
-
-        Returns:
-            The record of the step.
-        """
-        descent = Descent(retain_graph, scaler, backward, self._average)
-        terms, due = self._begin(losses)
-        watched = self._watch(terms, wrt) if due or not self.weighting else None
-        if watched is None:
-            weights = self._decide(terms, None)
-            self._descend(descent, terms, weights)
-            return self._note(terms, weights)
-        measured = self._measurement.run(
-            terms,
-            watched,
-            retain_graph=retain_graph,
-            seed=descent.seed(terms.tensors),
-            applies=backward is None,
-        )
-        if not self.weighting:
-            return self._apply_combined(descent, terms, measured, learns=due)
-        weights = self._decide(terms, measured.gradients)
-        if measured.rows is None:
-            self._descend(descent, terms, weights)
-        else:
-            self._apply_rows(descent, terms, measured, measured.rows, weights)
-        return self._note(terms, weights, measured.gradients)
-
     def _own_weights(self, terms: Terms, weights: Tensor) -> Tensor:
         if self.heads == "weighted":
             return weights
         with self.among(terms.present):
             return self.priorities.clone()
 
-    def _descend(self, descent: Descent, terms: Terms, weights: Tensor) -> None:
-        """One backward pass of the balanced loss; two if heads get plain gradients.
+    def _weighted(self, how: BackwardPass, terms: Terms, weights: Tensor) -> list[Update]:
+        """The update of the balanced loss; in two parts if heads get plain gradients.
 
         A compiled function gives its buffers away in a pass that does not keep the graph, and no
         later step could measure through it.
         """
-        if sharing.is_compiled(terms.tensors):
-            descent = replace(descent, retain_graph=True)
+        compiled = shared.is_compiled(terms.tensors)
         if self.heads == "weighted":
-            descent.weighted(terms, weights)
-            return
+            return [replace(how.weighted(terms, weights), retain_graph=compiled)]
         parting = Parting(terms.tensors)
-        sharing.refuse_parting_in_compiled(parting, "heads='weighted'")
-        leaves = sharing.parameters(parting)
+        shared.refuse_parting_in_compiled(parting, "heads='weighted'")
+        leaves = shared.parameters(parting)
         own = [leaf for part in leaves.own for leaf in part]
         rest = [*leaves.shared, *leaves.inputs]
-        hooked = self.processes.count > 1 and not descent.sharded(terms)
-        if own and (hooked or descent.backward is not None):
-            descent.apart(terms, [(own, self._own_weights(terms, weights)), (rest, weights)])
-            return
-        if own:
-            first = replace(descent, retain_graph=True)
-            first.weighted(terms, self._own_weights(terms, weights), own)
-        descent.weighted(terms, weights, rest)
+        if not own:
+            return [replace(how.weighted(terms, weights), retain_graph=compiled)]
+        parts = [
+            how.weighted(terms, self._own_weights(terms, weights), own),
+            replace(how.weighted(terms, weights, rest), retain_graph=compiled),
+        ]
+        sharded = self.processes.count > 1 and self._meter.sharding.reached_by(terms.tensors)
+        if sharded:
+            how.refuse_callable()
+            return parts
+        # Hooks of a wrapper, and a callable, want one pass in which every leaf is reached once.
+        one_pass = self.processes.count > 1 or how.backward is not None
+        return [how.found(parts, [*own, *rest])] if one_pass else parts
 
-    def _apply_rows(
-        self, descent: Descent, terms: Terms, measured: Measured, rows: Tensor, weights: Tensor
-    ) -> None:
-        combined = weights.to(rows.dtype) @ rows
-        descent.rows(measured.passes, combined, weights, self._own_weights(terms, weights))
-
-    def _apply_combined(
-        self, descent: Descent, terms: Terms, measured: Measured, *, learns: bool
-    ) -> Record:
-        """Applies a combined gradient; what is not watched gets the plain sum of gradients."""
+    def _combined(self, step: Step, how: BackwardPass, measured: Measurement) -> Outcome:
+        """The update of a combined gradient; what is not watched gets the plain sum."""
+        terms, gradients = step.terms, measured.gradients
         values = self.follow(terms.values())
-        with self.among(terms.present), nullcontext() if learns else self.untouched():
+        with self.among(terms.present), nullcontext() if step.due else self.untouched():
             priorities = self.priorities.clone()
-            combined = self.combine(values * priorities, measured.gradients.scaled(priorities))
+            combined = self.combine(values * priorities, gradients.scaled(priorities))
         seed = measured.passes.seed
         combined = combined if seed is None else combined * seed.to(combined.dtype)
         if measured.rows is None:
-            descent.onward(terms, measured.shaped(combined), priorities)
+            updates = how.onward(terms, measured.shaped(combined), priorities)
         else:
             inputs = measured.rows[:, combined.numel() :]
-            if inputs.numel():
-                combined = torch.cat([combined, priorities.to(inputs.dtype) @ inputs])
-            descent.rows(measured.passes, combined, priorities, priorities)
-        return self._note(terms, priorities, measured.gradients)
+            rest = priorities.to(inputs.dtype) @ inputs
+            parts = [*combined.split(measured.sizes), *rest.split(measured.input_sizes)]
+            own = [part.clone() for part in parts]
+            updates = [of_parts(measured.passes, own, priorities, priorities)]
+        return Outcome(priorities, updates, gradients)
 
 
 def _takes_shards(kind: type[Aggregation]) -> bool:

@@ -81,7 +81,7 @@ class ConFIG(Aggregation):
             raise ValueError(f"`preference` is {preference}; it needs a positive number, no sign.")
         check_choice("length", length, LENGTHS)
         self.length = length
-        self.state("preference", given)
+        self.option("preference", given)
 
     def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
         return conflict_free(gradients.gram(), self.preference, self.length).to(values.dtype)

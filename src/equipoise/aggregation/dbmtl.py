@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -54,9 +54,8 @@ class DBMTL(Aggregation):
     average starts at zero without correction, so that the first steps are small.
     """
 
-    looks_at: ClassVar[LooksAt] = "gradients"
-    weighting: ClassVar[bool] = False
-    stateful: ClassVar[bool] = True
+    looks_at: LooksAt = "gradients"
+    weighting: bool = False
 
     averaged: Tensor
     steps: Tensor

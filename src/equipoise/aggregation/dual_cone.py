@@ -58,7 +58,7 @@ class DualCone(Aggregation):
         self.averages = preference is None
         self.norm_eps = norm_eps
         self.reg_eps = reg_eps
-        self.state("preference", given)
+        self.option("preference", given)
 
     @abstractmethod
     def _project(self, gram: Matrix, preference: Matrix) -> Matrix:

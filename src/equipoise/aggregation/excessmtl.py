@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -60,8 +60,7 @@ class ExcessMTL(Aggregation):
     baseline is zero has ratio 0 instead of NaN for ever.
     """
 
-    looks_at: ClassVar[LooksAt] = "gradients"
-    stateful: ClassVar[bool] = True
+    looks_at: LooksAt = "gradients"
 
     squares: Tensor
     baseline: Tensor

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
+from equipoise.balancer import Decide, Outcome, Step
 from equipoise.gradients.linalg import l2_norm
 from equipoise.losses import per_loss
 from equipoise.parts.checks import check_not_negative, check_positive
 from equipoise.parts.random import Drawing
 
 if TYPE_CHECKING:
-    from torch.amp.grad_scaler import GradScaler
     from typing_extensions import Unpack
 
     from equipoise.autograd.targets import Wrt
     from equipoise.balancer import LooksAt, PerLoss
-    from equipoise.gradients.apply import BackwardCall
+    from equipoise.gradients.apply import BackwardPass
     from equipoise.gradients.gradients import Gradients
-    from equipoise.losses import Losses, LossNames
-    from equipoise.record import Record
+    from equipoise.losses import LossNames
 
 
 class GradDrop(Aggregation):
@@ -68,9 +67,8 @@ class GradDrop(Aggregation):
     paper's place only.
     """
 
-    looks_at: ClassVar[LooksAt] = "gradients"
-    weighting: ClassVar[bool] = False
-    random: ClassVar[bool] = True
+    looks_at: LooksAt = "gradients"
+    weighting: bool = False
 
     leak: Tensor
 
@@ -93,37 +91,17 @@ class GradDrop(Aggregation):
         self.eps = eps
         self.max_norm = max_norm
         self.drawing = Drawing(self.names, generator)
-        self.state("leak", shares)
+        self.option("leak", shares)
         self._activations: Tensor | None = None
 
-    def backward(
-        self,
-        losses: Losses,
-        *,
-        wrt: Wrt | None = None,
-        retain_graph: bool = False,
-        scaler: GradScaler | None = None,
-        backward: BackwardCall | None = None,
-    ) -> Record:
-        """Combines the gradients and accumulates into ``.grad``: see `Aggregation.backward`.
-
-        Args:
-            losses: The losses of this step.
-            wrt: Where gradients are watched; a tensor of activations, batch first, is the paper's.
-            retain_graph: Whether the graph outlives the call.
-            scaler: A ``torch.amp.GradScaler``, in place of ``scaler.scale(loss).backward()``.
-            backward: A callable such as ``accelerator.backward``, called once on the balanced loss.
-
-        Returns:
-            The record of the step.
-        """
+    def _step(
+        self, step: Step, how: BackwardPass, wrt: Wrt | None = None, decide: Decide | None = None
+    ) -> Outcome:
         watched = self._wrt[0] if wrt is None else wrt
         if isinstance(watched, Tensor) and not watched.is_leaf:
             self._activations = watched.detach()
         try:
-            return super().backward(
-                losses, wrt=wrt, retain_graph=retain_graph, scaler=scaler, backward=backward
-            )
+            return super()._step(step, how, wrt, decide)
         finally:
             self._activations = None
 

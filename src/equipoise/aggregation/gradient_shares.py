@@ -57,9 +57,8 @@ class GradientShares(Aggregation):
     not by ``1 / eps``, and in that a loss may be absent. Its ``rescale_grads=False`` is `Fixed`.
     """
 
-    looks_at: ClassVar[LooksAt] = "norms"
+    looks_at: LooksAt = "norms"
     default_wrt: ClassVar[Literal["shared", "last_shared", "representation"]] = "representation"
-    stateful: ClassVar[bool] = True
 
     shares: Tensor
     norm_sum: Tensor
@@ -89,7 +88,7 @@ class GradientShares(Aggregation):
         self.ema_decay = ema_decay
         self.item_size = item_size
         self.eps = eps
-        self.state("shares", found)
+        self.option("shares", found)
         self.state("norm_sum", torch.zeros(len(self.names)))
         self.state("norm_count", torch.zeros(len(self.names)))
 

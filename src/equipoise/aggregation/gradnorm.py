@@ -75,9 +75,8 @@ class GradNorm(Aggregation):
     those of the last step, or with weighted ones, or measures no gradient, is not reproduced.
     """
 
-    looks_at: ClassVar[LooksAt] = "norms"
+    looks_at: LooksAt = "norms"
     default_wrt: ClassVar[Literal["shared", "last_shared", "representation"]] = "last_shared"
-    stateful: ClassVar[bool] = True
 
     initial: Tensor
     seen: Tensor
@@ -115,7 +114,7 @@ class GradNorm(Aggregation):
         self.state("initial", torch.zeros(count))
         self.state("seen", torch.zeros(count))
         self.state("loss_weights", torch.full((count,), torch.nan))
-        self.resting.fill_(self.start)
+        self.state("resting", torch.full((count,), self.start))
 
     def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
         self._remember(values)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -59,9 +59,6 @@ class GradVac(Aggregation):
     in that anti-parallel gradients in float32 give no NaN.
     """
 
-    random: ClassVar[bool] = True
-    stateful: ClassVar[bool] = True
-
     targets: Tensor
 
     def __init__(
@@ -75,8 +72,10 @@ class GradVac(Aggregation):
         **options: Unpack[AggregationOptions],
     ) -> None:
         check_choice("granularity", granularity, ("model", "tensor"))
-        # Here alone the kind of result is a choice, and the base asks for it at construction.
-        self.weighting = granularity == "model"  # type: ignore[misc]
+        # The kind of result is a choice here, and the base asks for it at construction.
+        self.weighting = granularity == "model"
+        if granularity == "tensor":
+            self.looks_at = "gradients"
         super().__init__(losses, **options)
         if not 0 <= beta <= 1:
             raise ValueError(f"`beta` is {beta}; a decay lies between 0 and 1.")

@@ -65,7 +65,6 @@ class IMTL(Aggregation):
     """
 
     default_wrt: ClassVar[Literal["shared", "last_shared", "representation"]] = "representation"
-    stateful: ClassVar[bool] = True
 
     log_scales: Tensor
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -53,8 +53,7 @@ class InverseGradientNorm(Aggregation):
     sum. Where all gradients are zero the newest weights count as 1.
     """
 
-    looks_at: ClassVar[LooksAt] = "norms"
-    stateful: ClassVar[bool] = True
+    looks_at: LooksAt = "norms"
 
     initial: Tensor
     loss_weights: Tensor
@@ -75,9 +74,10 @@ class InverseGradientNorm(Aggregation):
         check_positive(eps=eps)
         self.momentum = momentum
         self.eps = eps
-        self.state("initial", per_loss(initial, self.names, "initial"))
+        start = per_loss(initial, self.names, "initial")
+        self.option("initial", start)
+        self.state("resting", start)
         self.state("loss_weights", torch.full((len(self.names),), torch.nan))
-        self.resting.copy_(self.initial)
 
     def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
         newest = inverse_weights(gradients.norms().to(values.dtype), self.eps)

@@ -72,9 +72,8 @@ class LearningRateAnnealing(Aggregation):
     loss keeps its weight where its gradient and ``eps`` are zero, or the reference is absent.
     """
 
-    looks_at: ClassVar[LooksAt] = "norms"
+    looks_at: LooksAt = "norms"
     shardable: ClassVar[bool | None] = False
-    stateful: ClassVar[bool] = True
 
     loss_weights: Tensor
     is_reference: Tensor
@@ -107,7 +106,7 @@ class LearningRateAnnealing(Aggregation):
         self.denominator = denominator
         self.reference_weight = reference_weight
         self.eps = eps
-        self.state("is_reference", mark(reference, self.names, "reference"))
+        self.option("is_reference", mark(reference, self.names, "reference"))
         self.state("loss_weights", torch.ones(len(self.names)))
 
     def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:

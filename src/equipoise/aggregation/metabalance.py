@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -51,9 +51,8 @@ class MetaBalance(Aggregation):
     target is absent the sum is plain. Averages start anew if the watched tensors change in number.
     """
 
-    looks_at: ClassVar[LooksAt] = "gradients"
-    weighting: ClassVar[bool] = False
-    stateful: ClassVar[bool] = True
+    looks_at: LooksAt = "gradients"
+    weighting: bool = False
 
     is_target: Tensor
     norms: Tensor
@@ -76,7 +75,7 @@ class MetaBalance(Aggregation):
             raise ValueError(msg)
         self.relax_factor = relax_factor
         self.beta = beta
-        self.state("is_target", mark(target, self.names, "target"))
+        self.option("is_target", mark(target, self.names, "target"))
         self.state("norms", torch.zeros(len(self.names), 0))
 
     def _combine(self, values: Tensor, gradients: Gradients) -> Tensor:

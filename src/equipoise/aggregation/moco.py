@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 
@@ -65,9 +65,8 @@ class MoCo(Aggregation):
     Differs from the authors' code in that a loss or gradient of exactly zero is not divided by.
     """
 
-    looks_at: ClassVar[LooksAt] = "gradients"
-    weighting: ClassVar[bool] = False
-    stateful: ClassVar[bool] = True
+    looks_at: LooksAt = "gradients"
+    weighting: bool = False
 
     tracked: Tensor
     steps: Tensor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -55,8 +55,6 @@ class MoDo(ObservingAggregation):
 
     Differs from the authors' code in that they descend on the sum of two batches' losses.
     """
-
-    stateful: ClassVar[bool] = True
 
     loss_weights: Tensor
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -62,9 +62,8 @@ class MomentumConFIG(Aggregation):
     Differs from the authors' code in what `ConFIG` differs in.
     """
 
-    looks_at: ClassVar[LooksAt] = "gradients"
-    weighting: ClassVar[bool] = False
-    stateful: ClassVar[bool] = True
+    looks_at: LooksAt = "gradients"
+    weighting: bool = False
 
     place: Tensor
     seen: Tensor
@@ -95,12 +94,16 @@ class MomentumConFIG(Aggregation):
         self.length = length
         count = len(self.names)
         # Narrowed to the losses that are there, it tells whose moments move; all moments count.
-        self.state("place", torch.arange(count))
-        self.state("seen", torch.zeros(count), axes=0)
+        self.option("place", torch.arange(count))
+        self.state("seen", torch.zeros(count), rests=False)
         self.state("steps", torch.zeros(()), axes=0)
-        self.state("first_moments", torch.zeros(count, 0), axes=0)
+        self.state("first_moments", torch.zeros(count, 0), rests=False)
         self.state("second_moment", torch.zeros(0), axes=0)
         self.state("previous", torch.zeros(0), axes=0)
+
+    def _differs(self, name: str, saved: Tensor, exact: Tensor) -> bool:
+        """Places are today's, whatever losses a checkpoint had."""
+        return name != "place" and super()._differs(name, saved, exact)
 
     def _combine(self, values: Tensor, gradients: Gradients) -> Tensor:
         self._move(gradients)

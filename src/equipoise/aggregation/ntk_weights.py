@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -53,8 +53,7 @@ class NTKWeights(Aggregation):
     with a zero gradient has weight 1 instead of infinity.
     """
 
-    looks_at: ClassVar[LooksAt] = "norms"
-    stateful: ClassVar[bool] = True
+    looks_at: LooksAt = "norms"
 
     met: Tensor
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
-from equipoise.balancer import LooksAt
+from equipoise.balancer import LooksAt, Step
 from equipoise.gradients.gradients import Gradients
 from equipoise.losses import read_losses
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from equipoise.autograd.targets import Wrt
-    from equipoise.losses import Losses, LossNames, Terms
+    from equipoise.losses import Losses, LossNames
 
 
 class ObservingAggregation(Aggregation):
@@ -31,7 +31,7 @@ class ObservingAggregation(Aggregation):
         options: See `Aggregation`.
     """
 
-    looks_at: ClassVar[LooksAt] = "gradients"
+    looks_at: LooksAt = "gradients"
 
     observed: Tensor
     observed_batches: Tensor
@@ -65,7 +65,7 @@ class ObservingAggregation(Aggregation):
         watched = self._watch(terms, wrt)
         if watched is None:
             return
-        measured = self._measurement.run(terms, watched, retain_graph=True, applies=False)
+        measured = self._meter.run(terms, watched, retain_graph=True, applies=False)
         with self.among(terms.present):
             self._keep(measured.gradients.scaled(self.priorities))
 
@@ -101,9 +101,9 @@ class ObservingAggregation(Aggregation):
         self.observed = self.observed.new_zeros(*self.observed.shape[:-1], 0)
         self.observed_batches = torch.zeros_like(self.observed_batches)
 
-    def _decide(self, terms: Terms, gradients: Gradients | None) -> Tensor:
+    def _decide(self, step: Step, gradients: Gradients | None) -> Tensor:
         """Forgets what was observed of losses that this step does not have, too."""
-        weights = super()._decide(terms, gradients)
+        weights = super()._decide(step, gradients)
         if gradients is not None:
             self._forget()
         return weights

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -64,8 +64,6 @@ class PCD(Aggregation):
     minimum is found.
     """
 
-    stateful: ClassVar[bool] = True
-
     is_primary: Tensor
     progress: Tensor
     square_norms: Tensor
@@ -93,8 +91,8 @@ class PCD(Aggregation):
         self.eps = eps
         count = len(self.names)
         first = torch.tensor([name == primary for name in self.names])
-        self.state("is_primary", first)
-        self.state("progress", torch.zeros(count).double().masked_scatter(~first, self._taus(tau)))
+        self.option("is_primary", first)
+        self.option("progress", torch.zeros(count).double().masked_scatter(~first, self._taus(tau)))
         self.state("square_norms", torch.zeros(count))
         self.state("steps", torch.zeros(count))
 

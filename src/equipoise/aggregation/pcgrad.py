@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -54,8 +54,6 @@ class PCGrad(Aggregation):
 
     Differs from the paper in nothing; a gradient of zero is never projected on.
     """
-
-    random: ClassVar[bool] = True
 
     def __init__(
         self,

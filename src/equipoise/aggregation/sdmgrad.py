@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -66,8 +66,6 @@ class SDMGrad(ObservingAggregation):
     simplex: that is the method as published.
     """
 
-    stateful: ClassVar[bool] = True
-
     descended: Tensor
     preference: Tensor
 
@@ -95,7 +93,7 @@ class SDMGrad(ObservingAggregation):
         self.averages = preference is None
         count = len(self.names)
         given = per_loss(1.0 if preference is None else preference, self.names, "preference")
-        self.state("preference", given)
+        self.option("preference", given)
         self.state("descended", torch.full((count,), 1 / count, dtype=torch.float64))
 
     def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:

@@ -48,8 +48,8 @@ class TrimmedMean(Aggregation):
     workers. The paper's parameter is the fraction :math:`k / T`.
     """
 
-    looks_at: ClassVar[LooksAt] = "gradients"
-    weighting: ClassVar[bool] = False
+    looks_at: LooksAt = "gradients"
+    weighting: bool = False
     shardable: ClassVar[bool | None] = True
 
     def __init__(

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
-from equipoise.autograd import shared as sharing
+from equipoise.autograd import shared
 from equipoise.autograd.graph import Parting, SharingError
 
 Target: TypeAlias = Tensor | GradientEdge
@@ -38,7 +39,7 @@ class Watched:
     """
 
     targets: tuple[Target, ...]
-    leaves: sharing.Parameters | None = None
+    leaves: shared.Parameters | None = None
     heads: tuple[tuple[Tensor, ...], ...] | None = None
 
     @property
@@ -48,8 +49,9 @@ class Watched:
 
 
 def numel(target: Target) -> int:
-    """The number of elements of a target."""
-    return target.numel() if isinstance(target, Tensor) else math.prod(_edge(target).shape)
+    """How many real numbers the gradient of a target has; two for each complex element."""
+    of = target if isinstance(target, Tensor) else _edge(target)
+    return math.prod(of.shape) * (2 if of.dtype.is_complex else 1)
 
 
 def _edge(edge: GradientEdge) -> Tensor:
@@ -59,9 +61,18 @@ def _edge(edge: GradientEdge) -> Tensor:
 
 
 def like(target: Target, flat: Tensor) -> Tensor:
-    """A flat gradient in the shape and dtype of its target."""
+    """A flat gradient, of `numel` real numbers, in the shape and dtype of its target."""
     of = target if isinstance(target, Tensor) else _edge(target)
+    if of.dtype.is_complex:
+        flat = torch.view_as_complex(flat.view(-1, 2))
     return flat.view(tuple(of.shape)).to(of.dtype)
+
+
+def flat(gradient: Tensor) -> Tensor:
+    """A gradient as one row of real numbers, in the order of its elements."""
+    if gradient.is_complex():
+        gradient = torch.view_as_real(gradient.resolve_conj())
+    return gradient.reshape(-1)
 
 
 def watch(losses: Sequence[Tensor], wrt: Wrt, names: Sequence[str] | None = None) -> Watched:
@@ -102,9 +113,9 @@ def _watch_named(losses: Sequence[Tensor], wrt: str, names: Sequence[str] | None
         )
         raise TypeError(msg)
     parting = Parting(losses)
-    sharing.refuse_parting_in_compiled(parting, "wrt=<the part of the model that is shared>")
+    shared.refuse_parting_in_compiled(parting, "wrt=<the part of the model that is shared>")
     if wrt == "shared":
-        leaves = sharing.parameters(parting)
+        leaves = shared.parameters(parting)
         if not leaves.shared:
             called = ", ".join(map(repr, names or map(str, range(len(losses)))))
             msg = (
@@ -114,12 +125,12 @@ def _watch_named(losses: Sequence[Tensor], wrt: str, names: Sequence[str] | None
             raise SharingError(msg)
         return Watched(leaves.shared, leaves)
     if wrt == "last_shared":
-        return Watched(sharing.last_shared(parting, names))
-    return Watched(sharing.representation(parting, names), heads=sharing.heads(parting))
+        return Watched(shared.last_shared(parting, names))
+    return Watched(shared.representation(parting, names), heads=shared.heads(parting))
 
 
 def _watch_leaves(losses: Sequence[Tensor], targets: tuple[Tensor, ...]) -> Watched:
-    found = sharing.parameters(losses)
+    found = shared.parameters(losses)
     reached = set(found.everything)
     if not reached.intersection(targets):
         msg = "No loss reaches what `wrt` names; pass parameters that the losses depend on."
@@ -129,4 +140,4 @@ def _watch_leaves(losses: Sequence[Tensor], targets: tuple[Tensor, ...]) -> Watc
         return Watched(targets)
     own = tuple(tuple(leaf for leaf in leaves if leaf not in named) for leaves in found.own)
     inputs = tuple(leaf for leaf in found.inputs if leaf not in named)
-    return Watched(targets, sharing.Parameters(targets, own, inputs))
+    return Watched(targets, shared.Parameters(targets, own, inputs))

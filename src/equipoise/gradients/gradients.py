@@ -7,7 +7,8 @@ behind it lie a matrix of rows, or backward passes that are run when somebody as
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeAlias
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -22,8 +23,12 @@ Pool: TypeAlias = Callable[[Tensor], Tensor]
 class Gradients:
     """One gradient per loss with respect to the same tensors: the ``T x P`` Jacobian.
 
+    Abstract: ``Gradients(matrix)`` makes `MatrixGradients`; others measure when they are asked, or
+    know less than everything. A kind of it supplies `__len__`, `sizes`, `like`, `columns` and,
+    where there is a cheaper way, `_measure_norms` or `_measure_gram`.
+
     Args:
-        matrix: ``[T, P]``, a gradient a row.
+        matrix: ``[T, P]``, one gradient per row.
         sizes: How many of the ``P`` columns belong to each tensor, in order; default one tensor.
         pool: Where each process holds some of the columns: makes their inner products those of the
             whole gradients.
@@ -39,35 +44,47 @@ class Gradients:
         tensor([3., 5.])
     """
 
-    def __init__(
-        self, matrix: Tensor, sizes: Sequence[int] | None = None, *, pool: Pool | None = None
-    ) -> None:
-        if matrix.ndim != 2:
-            msg = f"`matrix` has a gradient a row, shape [T, P]; got {tuple(matrix.shape)}."
-            raise ValueError(msg)
-        sizes = [matrix.shape[1]] if sizes is None else list(sizes)
-        if sum(sizes) != matrix.shape[1]:
-            msg = f"`sizes` add up to {sum(sizes)}, but `matrix` has {matrix.shape[1]} columns."
-            raise ValueError(msg)
-        self._rows = matrix.detach()
-        self._sizes = sizes
-        self._pool = pool
-        self._gram: Tensor | None = None
-        self._norms: Tensor | None = None
+    pool: Pool | None = None
+    """Makes inner products of the columns that this process has those of whole gradients."""
+
+    if TYPE_CHECKING:
+
+        def __new__(  # noqa: PYI034  # another kind than itself
+            cls, matrix: Tensor, sizes: Sequence[int] | None = None, *, pool: Pool | None = None
+        ) -> Gradients:
+            """See the class."""
+    else:
+
+        def __new__(cls, *_: Any, **__: Any) -> Gradients:  # noqa: ANN401, D102, PYI034
+            return super().__new__(MatrixGradients if cls is Gradients else cls)
 
     def __len__(self) -> int:
         """How many losses, ``T``."""
-        return self._rows.shape[0]
+        raise NotImplementedError
 
     @property
-    def width(self) -> int:
-        """How many columns this process has, ``P`` unless it has only a part of them."""
-        return sum(self._sizes)
+    def sizes(self) -> list[int]:
+        """How many columns belong to each tensor."""
+        raise NotImplementedError
 
     @property
     def like(self) -> Tensor:
         """Some tensor of the gradients' dtype and device."""
-        return self._rows
+        raise NotImplementedError
+
+    def columns(self) -> Tensor:
+        """The columns of the Jacobian that this process has; for methods that work entry by entry.
+
+        Returns:
+            ``[T, P]``; narrower only where a representation or sharded parameters are watched in
+            data-parallel training.
+        """
+        raise NotImplementedError
+
+    @property
+    def width(self) -> int:
+        """How many columns this process has, ``P`` unless it has only a part of them."""
+        return sum(self.sizes)
 
     def matrix(self) -> Tensor:
         """The ``[T, P]`` Jacobian.
@@ -78,29 +95,30 @@ class Gradients:
         self._refuse_parts()
         return self.columns()
 
-    def columns(self) -> Tensor:
-        """The columns of the Jacobian that this process has; for methods that work entry by entry.
-
-        Returns:
-            ``[T, P]``; narrower only where a representation or sharded parameters are watched in
-            data-parallel training.
-        """
-        return self._rows
-
     def gram(self) -> Tensor:
         """The ``[T, T]`` Gramian of inner products."""
-        if self._gram is None:
-            self._gram = self._whole(gramian(self.columns()))
         return self._gram
 
     def norms(self) -> Tensor:
         """The ``[T]`` L2 norms."""
-        if self._norms is None:
-            if self._gram is not None:
-                self._norms = self._gram.diagonal().sqrt()
-            else:
-                self._norms = self._measure_norms()
         return self._norms
+
+    @cached_property
+    def _gram(self) -> Tensor:
+        return self._measure_gram()
+
+    @cached_property
+    def _norms(self) -> Tensor:
+        if "_gram" in self.__dict__:
+            return self._gram.diagonal().clamp(min=0).sqrt()
+        return self._measure_norms()
+
+    def _measure_gram(self) -> Tensor:
+        return self._whole(gramian(self.columns()))
+
+    def _measure_norms(self) -> Tensor:
+        norms = row_norms(self.columns())
+        return norms if self.pool is None else self._whole(norms.square()).sqrt()
 
     def cosines(self) -> Tensor:
         """The ``[T, T]`` cosines; zero where a gradient is zero."""
@@ -115,7 +133,7 @@ class Gradients:
 
     def tensors(self) -> list[Gradients]:
         """The gradients with respect to each tensor, ``T x P_k``."""
-        return [Gradients(part) for part in self.matrix().split(self._sizes, dim=1)]
+        return [Gradients(part) for part in self.matrix().split(self.sizes, dim=1)]
 
     def entrywise(self, formula: Callable[..., Tensor], *beside: Tensor) -> Tensor:
         """A formula by which each column becomes one number, whatever the others hold.
@@ -168,17 +186,17 @@ class Gradients:
         Returns:
             ``[T, ...]``: the statistics, stacked.
         """
-        return torch.stack([statistic(list(row.split(self._sizes))) for row in self.matrix()])
+        return torch.stack([statistic(list(row.split(self.sizes))) for row in self.matrix()])
 
-    def measured(self) -> tuple[Tensor | None, Tensor | None]:
+    def known(self) -> tuple[Tensor | None, Tensor | None]:
         """Norms and cosines where they are known already; costs no pass."""
-        known = self._gram is not None
-        norms = self.norms() if known else self._norms
-        return norms, self.cosines() if known else None
+        if "_gram" in self.__dict__:
+            return self.norms(), self.cosines()
+        return self.__dict__.get("_norms"), None
 
     def finite(self) -> Tensor | None:
         """Whether what is known already is finite, a boolean scalar; ``None`` if nothing is."""
-        known = self._norms if self._gram is None else self._gram
+        known: Tensor | None = self.__dict__.get("_gram", self.__dict__.get("_norms"))
         return None if known is None else known.isfinite().all()
 
     def scaled(self, factors: Tensor) -> Gradients:
@@ -187,18 +205,14 @@ class Gradients:
         Args:
             factors: ``[T]``.
         """
-        return _Scaled(self, factors)
-
-    def _measure_norms(self) -> Tensor:
-        norms = row_norms(self.columns())
-        return norms if self._pool is None else self._whole(norms.square()).sqrt()
+        return ScaledGradients(self, factors)
 
     def _whole(self, products: Tensor) -> Tensor:
         """Inner products of whole gradients, from those of the parts that this process has."""
-        return products if self._pool is None else self._pool(products)
+        return products if self.pool is None else self.pool(products)
 
     def _refuse_parts(self) -> None:
-        if self._pool is not None:
+        if self.pool is not None:
             msg = (
                 "Each process holds a part of every gradient here (that of its own samples, or its "
                 "shards), from which only inner products can be pooled; this method needs whole "
@@ -208,46 +222,125 @@ class Gradients:
             raise TypeError(msg)
 
 
-class _Scaled(Gradients):
-    """Gradients of scaled losses, on top of what was measured."""
+class MatrixGradients(Gradients):
+    """Gradients that lie in one matrix: see `Gradients` for its arguments and errors."""
+
+    def __init__(
+        self, matrix: Tensor, sizes: Sequence[int] | None = None, *, pool: Pool | None = None
+    ) -> None:
+        if matrix.ndim != 2:
+            msg = f"`matrix` has one gradient per row, shape [T, P]; got {tuple(matrix.shape)}."
+            raise ValueError(msg)
+        sizes = [matrix.shape[1]] if sizes is None else list(sizes)
+        if sum(sizes) != matrix.shape[1]:
+            msg = f"`sizes` add up to {sum(sizes)}, but `matrix` has {matrix.shape[1]} columns."
+            raise ValueError(msg)
+        self._rows = matrix.detach()
+        self._sizes = sizes
+        self.pool = pool
+
+    def __len__(self) -> int:
+        return self._rows.shape[0]
+
+    @property
+    def sizes(self) -> list[int]:
+        """How many columns belong to each tensor."""
+        return self._sizes
+
+    @property
+    def like(self) -> Tensor:
+        """The rows."""
+        return self._rows
+
+    def columns(self) -> Tensor:
+        """The rows."""
+        return self._rows
+
+
+class GramianGradients(Gradients):
+    """Gradients of which the inner products are all that is known.
+
+    Args:
+        gram: ``[T, T]``.
+    """
+
+    def __init__(self, gram: Tensor) -> None:
+        self._known = gram
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    @property
+    def sizes(self) -> list[int]:
+        """No column is known."""
+        return []
+
+    @property
+    def like(self) -> Tensor:
+        """The Gramian."""
+        return self._known
+
+    def columns(self) -> Tensor:
+        """Refused.
+
+        Raises:
+            TypeError: Always.
+        """
+        msg = "Only the Gramian is kept here; this method needs the gradients themselves."
+        raise TypeError(msg)
+
+    def _measure_gram(self) -> Tensor:
+        return self._known
+
+    def _measure_norms(self) -> Tensor:
+        return self.gram().diagonal().clamp(min=0).sqrt()
+
+
+class ScaledGradients(Gradients):
+    """The gradients of scaled losses, on top of what was measured.
+
+    Args:
+        inner: The gradients of the losses.
+        factors: ``[T]``, what each loss is multiplied with.
+    """
 
     def __init__(self, inner: Gradients, factors: Tensor) -> None:
         self._inner = inner
         self._factors = factors
-        self._sizes = inner._sizes
-        self._pool = inner._pool
-        self._gram = None
-        self._norms = None
+        self.pool = inner.pool
 
     def __len__(self) -> int:
         return len(self._inner)
 
     @property
+    def sizes(self) -> list[int]:
+        """Those of the gradients that are scaled."""
+        return self._inner.sizes
+
+    @property
     def like(self) -> Tensor:
+        """That of the gradients that are scaled."""
         return self._inner.like
 
     def columns(self) -> Tensor:
+        """The columns, scaled; a copy."""
         columns = self._inner.columns()
         return columns * self._factors.to(columns.dtype)[:, None]
 
     def tensors(self) -> list[Gradients]:
+        """The gradients with respect to each tensor, scaled."""
         return [part.scaled(self._factors) for part in self._inner.tensors()]
 
     def _blocks(self, *beside: Tensor) -> Iterator[tuple[Tensor, ...]]:
         for rows, *others in self._inner._blocks(*beside):
             yield rows * self._factors.to(rows.dtype)[:, None], *others
 
-    def gram(self) -> Tensor:
-        if self._gram is None:
-            gram = self._inner.gram()
-            factors = self._factors.to(gram.dtype)
-            self._gram = gram * factors[:, None] * factors
-        return self._gram
-
     def combine(self, weights: Tensor) -> Tensor:
+        """Combined without a copy of the columns."""
         return self._inner.combine(weights * self._factors)
 
     def per_loss(self, statistic: Statistic) -> Tensor:
+        """A statistic of each scaled gradient."""
         factors = iter(self._factors)
 
         def scaled(row: Row) -> Tensor:
@@ -255,6 +348,11 @@ class _Scaled(Gradients):
             return statistic([part * factor.to(part.dtype) for part in row])
 
         return self._inner.per_loss(scaled)
+
+    def _measure_gram(self) -> Tensor:
+        gram = self._inner.gram()
+        factors = self._factors.to(gram.dtype)
+        return gram * factors[:, None] * factors
 
     def _measure_norms(self) -> Tensor:
         norms = self._inner.norms()

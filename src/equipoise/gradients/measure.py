@@ -1,4 +1,4 @@
-"""`Measurement`: finds what is watched in a step's graph and runs the passes that measure it."""
+"""`Meter`: finds what is watched in a step's graph and runs the passes that measure it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurement:
     """What was measured in a step.
 
     Attributes:
@@ -45,14 +45,19 @@ class Measured:
     sizes: list[int]
     rows: Tensor | None
 
+    @property
+    def input_sizes(self) -> list[int]:
+        """The number of elements of each shared input of the model, behind the targets."""
+        return self.passes.sizes[len(self.sizes) :]
+
     def shaped(self, combined: Tensor) -> list[tuple[Target, Tensor]]:
         """A ``[P]`` gradient as one tensor for each target, of its shape and dtype."""
-        parts = combined.split(self.sizes)
         targets, shaped = self.passes.targets, self.passes.shaped
-        return [(t, shaped(t, part)) for t, part in zip(targets, parts, strict=True)]
+        parts = combined.split(self.sizes)
+        return [(t, shaped(t, part.clone())) for t, part in zip(targets, parts, strict=True)]
 
 
-class Measurement:
+class Meter:
     """Measures step after step; keeps what one step can leave to the next.
 
     Args:
@@ -71,9 +76,9 @@ class Measurement:
         self._rows: Tensor | None = None
         self._known: tuple[Wrt, Watched] | None = None
 
-    def __deepcopy__(self, memo: dict[int, object]) -> Measurement:
+    def __deepcopy__(self, memo: dict[int, object]) -> Meter:
         """A copy starts afresh: what is kept belongs to one model."""
-        return Measurement(self.measuring, self.processes, norms_only=self.norms_only)
+        return Meter(self.measuring, self.processes, norms_only=self.norms_only)
 
     def __getstate__(self) -> dict[str, object]:
         """As for copies: neither rows nor parameters are pickled."""
@@ -117,7 +122,7 @@ class Measurement:
         retain_graph: bool,
         seed: Tensor | None = None,
         applies: bool = True,
-    ) -> Measured:
+    ) -> Measurement:
         """Measures the gradients of this step.
 
         Args:
@@ -147,7 +152,7 @@ class Measurement:
         gradients, rows = self._measure(passes, sizes)
         if seed is not None:
             gradients = gradients.scaled((1 / seed).expand(count))
-        return Measured(gradients, passes, sizes, rows if passes.suffice else None)
+        return Measurement(gradients, passes, sizes, rows if passes.suffice else None)
 
     def _passes(self, terms: Terms, watched: Watched) -> Passes:
         """The passes that suit what is watched: a representation, parameters, shards of them."""
@@ -240,6 +245,6 @@ def measure(
     """
     names = list(losses) if isinstance(losses, Mapping) else len(losses)
     terms = read_losses(losses, loss_names(names))
-    measurement = Measurement(measuring or Measuring(), Processes(alone=True))
+    meter = Meter(measuring or Measuring(), Processes(alone=True))
     watched = watch(terms.tensors, wrt, terms.names)
-    return measurement.run(terms, watched, retain_graph=True, applies=False).gradients
+    return meter.run(terms, watched, retain_graph=True, applies=False).gradients

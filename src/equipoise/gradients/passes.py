@@ -125,8 +125,20 @@ class Passes:
 
     def _watched(self, found: Sequence[Tensor | None]) -> list[Tensor | None]:
         watched = list(found[: len(self.targets)])
+        _refuse_sparse(watched)
         self.reached = self.reached or any(gradient is not None for gradient in watched)
         return watched
+
+
+def _refuse_sparse(gradients: Sequence[Tensor | None]) -> None:
+    for gradient in gradients:
+        if gradient is not None and gradient.layout != torch.strided:
+            msg = (
+                f"The gradient of a parameter of shape {tuple(gradient.shape)} is sparse, and rows "
+                "of gradients are dense. Build its layer with `sparse=False`, or name with `wrt` "
+                "the other parameters to watch."
+            )
+            raise TypeError(msg)
 
 
 def stack_rows(passes: Passes, out: Tensor, sizes: Sequence[int], chunk: int = 1) -> Tensor:
@@ -164,7 +176,8 @@ def _lay(row: Tensor, gradients: Sequence[Tensor | None], sizes: Sequence[int]) 
         if gradient is None:
             place.zero_()
         else:
-            places.append(place.view(gradient.shape))
-            found.append(gradient)
+            parts = torch.view_as_real(gradient) if gradient.is_complex() else gradient
+            places.append(place.view(parts.shape))
+            found.append(parts)
     if found:
         torch._foreach_copy_(places, found)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from equipoise.autograd.targets import flat
 from equipoise.gradients.affine import affine_norms
 from equipoise.gradients.gradients import Gradients, Pool, Row, Statistic
 from equipoise.gradients.linalg import at_least_float32, inner, l2_norm
@@ -27,9 +28,7 @@ class StreamedGradients(Gradients):
         self._passes = passes
         self._sizes = list(sizes)
         self._budget = rows
-        self._pool = pool
-        self._gram = None
-        self._norms = None
+        self.pool = pool
 
     def __len__(self) -> int:
         return len(self._passes.losses)
@@ -46,11 +45,14 @@ class StreamedGradients(Gradients):
         out = self.like.new_empty(len(self), self.width)
         return stack_rows(self._passes, out, self._sizes)
 
-    def gram(self) -> Tensor:
-        """The Gramian from blocks of rows, as many alive as the budget allows."""
-        if self._gram is None:
-            self._gram = self._blocked_gram(max((self._budget or len(self)) - 1, 1))
-        return self._gram
+    @property
+    def sizes(self) -> list[int]:
+        """How many columns belong to each tensor."""
+        return self._sizes
+
+    def _measure_gram(self) -> Tensor:
+        """From blocks of rows, as many alive as the budget allows."""
+        return self._blocked_gram(max((self._budget or len(self)) - 1, 1))
 
     def per_loss(self, statistic: Statistic) -> Tensor:
         """A statistic of each gradient; ``T`` passes, one gradient alive at a time."""
@@ -61,13 +63,13 @@ class StreamedGradients(Gradients):
         if (norms := affine_norms(self._passes)) is not None:
             return norms
         norms = torch.stack([l2_norm(self._flat_row(i)) for i in range(len(self))])
-        return norms if self._pool is None else self._whole(norms.square()).sqrt()
+        return norms if self.pool is None else self._whole(norms.square()).sqrt()
 
     def _flat_row(self, i: int) -> Row:
         found = self._passes.row(i)
         like = self._passes.like
         row = [
-            like.new_zeros(size) if gradient is None else gradient.reshape(-1)
+            like.new_zeros(size) if gradient is None else flat(gradient)
             for gradient, size in zip(found, self._sizes, strict=True)
         ]
         if self._passes.average is not None:

@@ -15,13 +15,12 @@ import gc
 import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias, cast
 from weakref import WeakSet
 
-import torch
 from torch import Tensor, distributed, nn
 
-from equipoise.autograd.accumulate import accumulate
 from equipoise.autograd.graph import SharingError
 from equipoise.autograd.shared import parameters
 from equipoise.parallel.dtensor import cut_over
@@ -151,40 +150,6 @@ class Sharding:
         shards = self.shards()
         return bool(shards) and any(leaf in shards for leaf in parameters(losses).everything)
 
-    def onward(
-        self,
-        losses: Sequence[Tensor],
-        seeds: Sequence[Tensor],
-        combined: Sequence[tuple[Target, Tensor]],
-        above: Sequence[Tensor],
-        *,
-        retain_graph: bool,
-    ) -> None:
-        """Goes backward once, from the targets on with combined gradients.
-
-        FSDP's hooks need a pass that starts at the losses, so what flows through the targets is
-        exchanged on the way.
-
-        Args:
-            losses: The live scalars of the step.
-            seeds: What their gradients start from.
-            combined: Each target with its gradient; that of a leaf is a shard.
-            above: The leaves that losses reach around the targets.
-            retain_graph: Whether the graph outlives the pass.
-        """
-        shards = self.shards()
-        held = [(shards[t], g) for t, g in combined if t in shards]  # type: ignore[index]
-        handles = [] if held else [_exchange(target, gradient) for target, gradient in combined]
-        try:
-            if above or not held:
-                torch.autograd.backward(
-                    losses, seeds, retain_graph=retain_graph, inputs=above if held else None
-                )
-        finally:
-            for handle in handles:
-                handle.remove()
-        accumulate([shard for shard, _ in held], [gradient for _, gradient in held])
-
     def refuse_uneven(self, terms: Terms, processes: Processes) -> None:
         """Refuses a step in which only some processes would enter FSDP's communication.
 
@@ -230,6 +195,23 @@ def _alive() -> Iterator[FSDPModule]:
     for thing in gc.get_objects():
         if issubclass(type(thing), fsdp.FSDPModule):
             yield thing
+
+
+@contextmanager
+def exchanged(flowing: Sequence[tuple[Target, Tensor]]) -> Iterator[None]:
+    """Has backward passes inside the ``with`` block go on from each target with another gradient.
+
+    FSDP's hooks need a pass that starts at the losses, so what flows is exchanged on the way.
+
+    Args:
+        flowing: Targets, tensors or edges of the graph, each with its gradient.
+    """
+    handles = [_exchange(target, gradient) for target, gradient in flowing]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _exchange(target: Target, gradient: Tensor) -> RemovableHandle:

@@ -85,7 +85,7 @@ class Processes:
             for tensor, part in zip(bucket, parts, strict=True):
                 tensor.copy_(part.view_as(tensor))
 
-    def share(self, tensor: Tensor) -> Tensor:
+    def of_first(self, tensor: Tensor) -> Tensor:
         """The first process's tensor, on every process.
 
         Args:

@@ -17,7 +17,9 @@ def check_choice(argument: str, given: str, choices: Sequence[str]) -> None:
         ValueError: If ``given`` is not among the choices.
     """
     if given not in choices:
-        msg = f"`{argument}` is {given!r}; write one of {', '.join(map(repr, choices))}."
+        *most, last = map(repr, choices)
+        written = f"{', '.join(most)} or {last}" if most else last
+        msg = f"`{argument}` is {given!r}; write {written}."
         raise ValueError(msg)
 
 

@@ -24,23 +24,26 @@ class Drawing(Stateful):
             that ``torch.manual_seed`` before construction fixes it.
     """
 
+    generator_state: Tensor
+
     def __init__(self, names: tuple[str, ...], generator: torch.Generator | None = None) -> None:
         super().__init__(names)
         if generator is None:
             generator = torch.Generator()
             generator.manual_seed(int(torch.randint(2**62, ())))
         self.generator = generator
-        self._shared = False
+        self._agreed = False
+        self.register_buffer("generator_state", generator.get_state())
 
-    def share(self, processes: Processes) -> None:
+    def agree(self, processes: Processes) -> None:
         """Gives every process of a data-parallel run the generator of the first, once.
 
         Args:
             processes: Those of the run.
         """
-        if not self._shared and processes.count > 1:
-            self.generator.set_state(processes.share(self.generator.get_state()))
-            self._shared = True
+        if not self._agreed and processes.count > 1:
+            self.generator.set_state(processes.of_first(self.generator.get_state()))
+            self._agreed = True
 
     def draw(self, sample: Callable[[torch.Generator], Tensor], like: Tensor) -> Tensor:
         """One draw, in the dtype and on the device of another tensor.
@@ -73,11 +76,18 @@ class Drawing(Stateful):
         source = torch.Generator(like.device).manual_seed(start)
         return torch.rand(size, generator=source, device=like.device).to(like)
 
-    def get_extra_state(self) -> dict[str, Any]:
-        """The generator's state."""
-        return {**super().get_extra_state(), "generator": self.generator.get_state()}
+    def reset_parameters(self) -> None:
+        """Keeps the generator, which no ``to_empty()`` reaches."""
+        super().reset_parameters()
+        self.generator_state = self.generator.get_state()
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Takes back the generator's state."""
-        super().set_extra_state(state)
-        self.generator.set_state(state["generator"].cpu())
+    def _save_to_state_dict(self, *args: Any) -> None:  # noqa: ANN401
+        self.generator_state.copy_(self.generator.get_state())
+        super()._save_to_state_dict(*args)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:  # noqa: ANN401
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        self.generator.set_state(self.generator_state.cpu())
+
+    def _convert(self, extra: dict[str, Any], state_dict: dict[str, Any], prefix: str) -> None:
+        state_dict[f"{prefix}generator_state"] = extra["generator"]

@@ -5,17 +5,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
-from equipoise.autograd.errors import explained
-from equipoise.balancer import Balancer
-from equipoise.gradients.apply import BackwardCall, Descent
+from equipoise.balancer import Balancer, Decide, Outcome, Step
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.amp.grad_scaler import GradScaler
 
     from equipoise.autograd.targets import Wrt
-    from equipoise.losses import Losses, Terms
-    from equipoise.record import Record
+    from equipoise.gradients.apply import BackwardPass
+    from equipoise.gradients.gradients import Gradients
 
 
 class Weighting(Balancer):
@@ -28,65 +25,16 @@ class Weighting(Balancer):
     def _weigh(self, values: Tensor) -> Tensor:
         """The formula: ``[T]`` weights from ``[T]`` values; reads and advances declared state."""
 
-    def weigh(self, values: Tensor) -> Tensor:
-        """The method's own arithmetic on detached values; advances the state.
+    def _formula(self, values: Tensor, gradients: Gradients | None) -> Tensor:
+        return self._weigh(values)
 
-        Args:
-            values: ``[T]`` loss values, already multiplied by any priorities.
+    def _weights(
+        self, step: Step, wrt: Wrt | None = None, decide: Decide | None = None
+    ) -> tuple[Tensor, Gradients | None]:
+        return (decide or self._decide)(step, None), None
 
-        Returns:
-            ``[T]`` weights.
-        """
-        values = self.follow(values.detach())
-        weights = self._guarded(values, lambda: self._weigh(values), lambda: self.resting)
-        self.resting.copy_(weights)
-        return weights
-
-    def _decide(self, terms: Terms, *, due: bool) -> Tensor:
-        values = self.follow(terms.values())
-        with self.among(terms.present):
-            weights = self.weigh(values * self.priorities) if due else self.resting
-            return weights * self.priorities
-
-    def forward(self, losses: Losses) -> Tensor:
-        """The balanced loss, a scalar to call ``.backward()`` on.
-
-        Args:
-            losses: The losses of this step.
-
-        Returns:
-            ``sum_i w_i L_i``, with constant weights.
-        """
-        terms, due = self._begin(losses)
-        weights = self._decide(terms, due=due)
-        self._note(terms, weights)
-        return terms.balanced(weights)
-
-    @explained()
-    def backward(
-        self,
-        losses: Losses,
-        *,
-        wrt: Wrt | None = None,
-        retain_graph: bool = False,
-        scaler: GradScaler | None = None,
-        backward: BackwardCall | None = None,
-    ) -> Record:
-        """Balances the losses and accumulates into ``.grad``, as ``Tensor.backward`` does.
-
-        Args:
-            losses: The losses of this step.
-            wrt: Accepted so that methods can be exchanged; this one looks at no gradient.
-            retain_graph: Whether the graph outlives the call.
-            scaler: A ``torch.amp.GradScaler``, in place of ``scaler.scale(loss).backward()``.
-            backward: A callable such as ``accelerator.backward``, called once on the balanced loss.
-
-        Returns:
-            The record of the step.
-        """
-        del wrt
-        descent = Descent(retain_graph, scaler, backward, self._average)
-        terms, due = self._begin(losses)
-        weights = self._decide(terms, due=due)
-        descent.weighted(terms, weights)
-        return self._note(terms, weights)
+    def _step(
+        self, step: Step, how: BackwardPass, wrt: Wrt | None = None, decide: Decide | None = None
+    ) -> Outcome:
+        weights, _ = self._weights(step, wrt, decide)
+        return Outcome(weights, [how.weighted(step.terms, weights)])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from torch.nn.functional import one_hot
 
 from equipoise.losses import per_loss
-from equipoise.parts.preference import PreferenceWeighting
+from equipoise.weighting.preference import PreferenceWeighting
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,7 +65,7 @@ class Chebyshev(PreferenceWeighting):
             raise ValueError(msg)
         self.tchebycheff_weight = tchebycheff_weight
         ideal = per_loss(0.0 if reference is None else reference, self.names, "reference")
-        self.state("reference", ideal)
+        self.option("reference", ideal)
 
     def _weigh(self, values: Tensor) -> Tensor:
         preference = self.preference.to(values.dtype)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from equipoise.parts.checks import check_positive
-from equipoise.parts.preference import PreferenceWeighting
+from equipoise.weighting.preference import PreferenceWeighting
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -53,8 +53,6 @@ class CoVWeighting(Weighting):
     stands under its root. Differs from it in that a decay of 1, its default there, is refused: it
     keeps the means at the first values. A loss whose mean is exactly zero has ratio 1.
     """
-
-    stateful: ClassVar[bool] = True
 
     steps: Tensor
     mean_losses: Tensor

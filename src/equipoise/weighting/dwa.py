@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -55,8 +55,6 @@ class DWA(Weighting):
     Differs from the paper in that epochs may be windows of steps. A loss counts the steps in which
     it was there. The ratio of a loss whose older mean is exactly zero is 1.
     """
-
-    stateful: ClassVar[bool] = True
 
     mean: Tensor
     count: Tensor

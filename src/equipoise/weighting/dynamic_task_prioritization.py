@@ -75,7 +75,7 @@ class DynamicTaskPrioritization(Weighting):
             raise ValueError(msg)
         self.alpha = alpha
         self.floor = floor
-        self.state("gamma", exponents)
+        self.option("gamma", exponents)
         self.state("kpis", torch.full((len(self.names),), torch.nan))
 
     def observe(self, kpis: Mapping[str, float]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -67,8 +67,6 @@ class FAMO(Weighting):
     that was not observed teaches nothing. Ludwig's "FAMO" is another method.
     """
 
-    stateful: ClassVar[bool] = True
-
     logits: Tensor
     minima: Tensor
     log_gaps: Tensor
@@ -92,7 +90,7 @@ class FAMO(Weighting):
             raise ValueError(msg)
         self.after = after
         self.optimizer = WeightOptimizer(self, "adam", lr, weight_decay=gamma)
-        self.state("minima", per_loss(min_losses, self.names, "min_losses"))
+        self.option("minima", per_loss(min_losses, self.names, "min_losses"))
         self.state("logits", torch.zeros(len(self.names)))
         self.state("log_gaps", torch.full((len(self.names),), torch.nan))
         self._stepped = False
@@ -110,21 +108,16 @@ class FAMO(Weighting):
         """
         with torch.no_grad():
             terms = read_losses(losses, self.names)
-        if not self._stepped or not self.learning:
+        if not self._stepped or not self.awake:
             return
         values = self.follow(terms.values())
         with self.among(terms.present):
             after = values * self.priorities
             self._guarded(after, lambda: self._learn(after), lambda: self.logits)
 
-    def get_extra_state(self) -> dict[str, Any]:
-        """Besides what every balancer keeps: whether a step waits for being observed."""
-        return {**super().get_extra_state(), "stepped": self._stepped}
-
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Takes back what `get_extra_state` gave."""
-        super().set_extra_state(state)
-        self._stepped = bool(state["stepped"])
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:  # noqa: ANN401
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        self._stepped = not bool(self.log_gaps.isnan().all())  # a step waits for being observed
 
     def _weigh(self, values: Tensor) -> Tensor:
         if self._stepped and self.after == "next_batch":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -29,8 +29,6 @@ class FirstValue(Weighting):
 
     A loss that starts at exactly zero keeps weight 1 until it has a value.
     """
-
-    stateful: ClassVar[bool] = True
 
     first: Tensor
 

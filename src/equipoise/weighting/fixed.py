@@ -39,8 +39,8 @@ class Fixed(Weighting):
     ) -> None:
         super().__init__(losses, **options)
         found = per_loss(weights, self.names, "weights")
-        self.state("fixed", found)
-        self.resting.copy_(found)
+        self.option("fixed", found)
+        self.state("resting", found)
 
     @classmethod
     def from_balancer(cls, balancer: Balancer) -> Self:

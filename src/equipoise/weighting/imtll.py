@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -53,8 +53,6 @@ class IMTLL(Weighting):
     itself, so that no parameter has to be registered and the state is the balancer's.
     """
 
-    stateful: ClassVar[bool] = True
-
     log_weights: Tensor
 
     def __init__(
@@ -70,7 +68,7 @@ class IMTLL(Weighting):
         self.optimizer = WeightOptimizer(self, optimizer, lr)
         start = per_loss(initial, self.names, "initial").to(torch.get_default_dtype())
         self.state("log_weights", start)
-        self.resting.copy_(start.exp())
+        self.state("resting", start.exp())
 
     def _weigh(self, values: Tensor) -> Tensor:
         weights = self.log_weights.exp()

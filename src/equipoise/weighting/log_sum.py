@@ -61,7 +61,7 @@ class LogSum(Weighting):
             msg = f"`offset` is {offset}; it must be at least 0."
             raise ValueError(msg)
         self.offset = offset
-        self.state("factor", per_loss(factor, self.names, "factor"))
+        self.option("factor", per_loss(factor, self.names, "factor"))
 
     def _weigh(self, values: Tensor) -> Tensor:
         shifted = values + self.offset

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -54,8 +54,6 @@ class MinMax(Weighting):
     Differs from the paper, which ascends on the weights themselves and finds the saddle point with
     second-order information. As in the code, the first step leaves all weights at 1.
     """
-
-    stateful: ClassVar[bool] = True
 
     logits: Tensor
     met: Tensor

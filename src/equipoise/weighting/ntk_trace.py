@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -56,8 +56,6 @@ class NTKTrace(Weighting):
     Weights change when all losses that are there have been observed anew; else they rest.
     """
 
-    stateful: ClassVar[bool] = True
-
     initial: Tensor
     loss_weights: Tensor
     kernels: Tensor
@@ -81,10 +79,11 @@ class NTKTrace(Weighting):
         self.momentum = momentum
         self.pooling = pooling
         self.eps = eps
-        self.state("initial", per_loss(initial, self.names, "initial"))
+        start = per_loss(initial, self.names, "initial")
+        self.option("initial", start)
+        self.state("resting", start)
         self.state("loss_weights", torch.full((len(self.names),), torch.nan))
         self.state("kernels", torch.full((len(self.names),), torch.nan))
-        self.resting.copy_(self.initial)
 
     def observe(self, diagonals: Mapping[str, Tensor | Sequence[float]]) -> None:
         """Tells the diagonal of the kernel; call it whenever the weights shall change.

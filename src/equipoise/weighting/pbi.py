@@ -8,7 +8,7 @@ import torch
 
 from equipoise.losses import per_loss
 from equipoise.parts.checks import check_positive
-from equipoise.parts.preference import PreferenceWeighting
+from equipoise.weighting.preference import PreferenceWeighting
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,7 +70,7 @@ class PBI(PreferenceWeighting):
         self.theta = theta
         self.eps = eps
         ideal = per_loss(0.0 if reference is None else reference, self.names, "reference")
-        self.state("reference", ideal)
+        self.option("reference", ideal)
 
     def _weigh(self, values: Tensor) -> Tensor:
         preference = self.preference.to(values.dtype)

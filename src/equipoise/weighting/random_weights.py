@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
@@ -54,8 +54,6 @@ class RandomWeights(Weighting):
     it still has. Its earlier versions did not divide Bernoulli weights by their sum, and sent
     Dirichlet weights, which are shares already, through a softmax.
     """
-
-    random: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -59,9 +59,6 @@ class ReLoBRaLo(Weighting):
 
     Differs from the paper in nothing but ``eps``, which keeps a loss of exactly zero finite.
     """
-
-    random: ClassVar[bool] = True
-    stateful: ClassVar[bool] = True
 
     steps: Tensor
     balanced: Tensor

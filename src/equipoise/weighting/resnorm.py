@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -53,8 +53,6 @@ class ResNorm(Weighting):
     objective is not added to the training loss, and in that a loss that starts at exactly zero has
     ratio 1 instead of NaN.
     """
-
-    stateful: ClassVar[bool] = True
 
     initial: Tensor
     loss_weights: Tensor

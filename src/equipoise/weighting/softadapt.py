@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import comb
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -60,8 +60,6 @@ class SoftAdapt(Weighting):
     where slopes cancel in ``"normalized"`` the last weights stay.
     """
 
-    stateful: ClassVar[bool] = True
-
     history: Tensor
     coefficients: Tensor
     filled: Tensor
@@ -97,7 +95,7 @@ class SoftAdapt(Weighting):
         self.source = source
         self.state("history", torch.zeros(len(self.names), self.window))
         coefficients = torch.tensor(forward_difference(self.order), dtype=torch.float64)
-        self.state("coefficients", coefficients, axes=0)
+        self.option("coefficients", coefficients, axes=0)
         self.state("filled", torch.zeros(len(self.names)))
 
     def _weigh(self, values: Tensor) -> Tensor:

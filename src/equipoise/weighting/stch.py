@@ -102,9 +102,9 @@ class STCH(Weighting):
         if bool((shares < 0).any()):
             msg = f"`preference` is {shares.tolist()}; none may be negative."
             raise ValueError(msg)
-        self.state("preference", shares)
+        self.option("preference", shares)
         ideal = 0.0 if reference is None else reference
-        self.state("reference", per_loss(ideal, self.names, "reference"))
+        self.option("reference", per_loss(ideal, self.names, "reference"))
 
     def _weigh(self, values: Tensor) -> Tensor:
         if self.form == "log":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -53,8 +53,6 @@ class StepwiseSoftAdapt(Weighting):
     Differs from PhysicsNeMo after a loss of exactly zero, where its maximum lacks the ``eps`` and
     all weights vanish.
     """
-
-    stateful: ClassVar[bool] = True
 
     previous: Tensor
 

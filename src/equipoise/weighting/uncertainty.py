@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -55,8 +55,6 @@ class Uncertainty(Weighting):
     itself, so that no parameter has to be registered and the state is the balancer's.
     """
 
-    stateful: ClassVar[bool] = True
-
     log_variances: Tensor
     factor: Tensor
 
@@ -76,9 +74,9 @@ class Uncertainty(Weighting):
         self.regulariser = regulariser
         self.limit = limit
         self.optimizer = WeightOptimizer(self, optimizer, lr)
-        self.state("factor", per_loss(factor, self.names, "factor"))
+        self.option("factor", per_loss(factor, self.names, "factor"))
         self.state("log_variances", per_loss(initial, self.names, "initial"))
-        self.resting.copy_(self.factor * torch.exp(-self.log_variances))
+        self.state("resting", self.factor * torch.exp(-self.log_variances))
 
     def _weigh(self, values: Tensor) -> Tensor:
         weights = self.factor * torch.exp(-self.log_variances.clamp(-self.limit, self.limit))

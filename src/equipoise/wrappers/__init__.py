@@ -1,13 +1,15 @@
-"""Preferences: what a user wants of the losses, on top of any method.
+"""Wrappers: balancers that go on top of any method, and on top of each other.
 
-`Primary` and `Shares` go around a balancer and are balancers themselves, so that they stack. A
-priority that changes with time is a schedule in ``priorities``: see `equipoise.schedules`.
+`Primary` and `Shares` bind each update to what a user wants of it; `Behind` and `CRMOGM` change the
+weights on their way. A priority that changes with time is a schedule in ``priorities``: see
+`equipoise.schedules`.
 """
 
 from __future__ import annotations
 
-from equipoise.wrappers.base import Preference
+from equipoise.wrappers.behind import Behind
+from equipoise.wrappers.crmogm import CRMOGM
 from equipoise.wrappers.primary import Primary
 from equipoise.wrappers.shares import Shares
 
-__all__ = ["Preference", "Primary", "Shares"]
+__all__ = ["CRMOGM", "Behind", "Primary", "Shares"]

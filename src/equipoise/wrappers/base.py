@@ -1,59 +1,52 @@
-"""`Preference`: a part that goes on top of any balancer."""
+"""`Wrapper`: what goes on top of any balancer, and is one."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-
-from equipoise.aggregation.base import Aggregation
-from equipoise.balancer import Balancer, LooksAt
-from equipoise.record import spread
-from equipoise.weighting.base import Weighting
+from equipoise.balancer import Balancer, Decide, Outcome, Step
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.amp.grad_scaler import GradScaler
 
     from equipoise.autograd.targets import Wrt
-    from equipoise.gradients.apply import BackwardCall
+    from equipoise.gradients.apply import BackwardPass
     from equipoise.gradients.gradients import Gradients
     from equipoise.losses import Losses, Terms
-    from equipoise.record import Record
-
-Below: TypeAlias = "Weighting | Aggregation | Preference"
-"""What a preference goes on top of."""
 
 
-class Preference(Balancer):
-    """What changes the result of another balancer, itself a balancer to stack further ones on.
+class Wrapper(Balancer):
+    """Changes what another balancer makes of a step; itself a balancer, for further ones on top.
 
-    The balancer below stays whole: it reads the losses, measures where and as often as it was built
-    to, and keeps its state, in which ``state_dict()`` includes it. What it has beyond the common
-    calls, such as ``observe``, is reached through ``balancer``.
+    The balancer below begins the step, measures where and as often as it was built to, keeps its
+    state, and says what to add to ``.grad``. A wrapper changes the weights on their way
+    (`Reweighting`) or the update that comes out (`_step`). It adds its own arithmetic, and no
+    second way of doing what the balancer below does. What that one has beyond the common calls,
+    such as ``observe``, is reached through ``balancer``.
 
     Args:
-        balancer: The method, or a preference on top of one.
+        balancer: The balancer below.
 
     Raises:
         TypeError: If ``balancer`` is none.
 
     Attributes:
         balancer: The balancer below.
-        adjusting: What measures and weighs on top of it.
+        binding: Whether it promises something of each step's update, which nothing on top may
+            smooth or delay.
     """
 
-    balancer: Below
-    adjusting: Aggregation
+    binding: ClassVar[bool] = False
 
-    def __init__(self, balancer: Below) -> None:
-        if not isinstance(balancer, Weighting | Aggregation | Preference):
+    balancer: Balancer
+
+    def __init__(self, balancer: Balancer) -> None:
+        if not isinstance(balancer, Balancer):
             msg = (
-                f"A preference goes on top of a balancer; got {balancer!r}. "
+                f"{type(self).__name__} goes on top of a balancer; got {balancer!r}. "
                 "Write, for example, Primary(Equal(['a', 'b']), 'a')."
             )
             raise TypeError(msg)
@@ -63,131 +56,105 @@ class Preference(Balancer):
             process_group=balancer.processes.group,
         )
         self.balancer = balancer
-        self.resting.copy_(balancer.resting * balancer.priorities)
-
-    @property
-    def looks_at(self) -> LooksAt:  # type: ignore[override]  # known only with the balancer below
-        """What the balancer below asks for."""
-        return self.balancer.looks_at
-
-    @property
-    def weighting(self) -> bool:  # type: ignore[override]
-        """Whether the balancer below is a weighting of the losses."""
-        return self.balancer.weighting
-
-    @property
-    def random(self) -> bool:  # type: ignore[override]
-        """Whether the balancer below draws random numbers."""
-        return self.balancer.random
-
-    @property
-    def stateful(self) -> bool:  # type: ignore[override]
-        """Whether a step of the balancer below depends on earlier ones."""
-        return self.balancer.stateful
+        self.looks_at = balancer.looks_at
+        self.weighting = balancer.weighting
+        self.heads = balancer.heads
+        self.every = balancer.every
+        self.state("resting", balancer.resting * balancer.priorities)
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """Uses the weights as they are and learns nothing inside the ``with`` block."""
-        with super().frozen(), self.balancer.frozen(), self.adjusting.frozen():
+        with super().frozen(), self.balancer.frozen():
             yield
 
-    @abstractmethod
-    def weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
-        """The arithmetic of the balancer below and of the preference; advances the state.
+    def _begin(self, losses: Losses) -> Step:
+        before = self.balancer.skipped.clone()
+        step = self.balancer._begin(losses)
+        if self.binding and step.terms.given is None:
+            step = replace(step, terms=self.processes.agree(step.terms))
+        self.follow(step.terms.values())
+        self._calls += step.counts
+        self.skipped += self.balancer.skipped - before.to(self.skipped)
+        return step
 
-        Args:
-            values: ``[T]`` detached loss values, already multiplied by any priorities.
-            gradients: Their gradients.
+    def _weights(
+        self, step: Step, wrt: Wrt | None = None, decide: Decide | None = None
+    ) -> tuple[Tensor, Gradients | None]:
+        return self.balancer._weights(step, wrt, decide)
 
-        Returns:
-            ``[T]`` weights.
+    def _step(
+        self, step: Step, how: BackwardPass, wrt: Wrt | None = None, decide: Decide | None = None
+    ) -> Outcome:
+        return self.balancer._step(step, how, wrt, decide)
 
-        Raises:
-            TypeError: If the balancer below is no weighting of the losses.
-        """
-
-    @abstractmethod
-    def combine(self, values: Tensor, gradients: Gradients) -> Tensor:
-        """The combined gradient; advances the state.
-
-        Args:
-            values: ``[T]`` detached loss values, already multiplied by any priorities.
-            gradients: Their gradients.
-
-        Returns:
-            ``[P]``.
-        """
-
-    @abstractmethod
-    def backward(
-        self,
-        losses: Losses,
-        *,
-        wrt: Wrt | None = None,
-        retain_graph: bool = False,
-        scaler: GradScaler | None = None,
-        backward: BackwardCall | None = None,
-    ) -> Record:
-        """Balances the losses and accumulates into ``.grad``, as ``Tensor.backward`` does.
-
-        Args:
-            losses: The losses of this step.
-            wrt: Where gradients are watched in this step.
-            retain_graph: Whether the graph outlives the call.
-            scaler: A ``torch.amp.GradScaler``, in place of ``scaler.scale(loss).backward()``.
-            backward: A callable such as ``accelerator.backward``, called once on the balanced loss.
-
-        Returns:
-            The record of the step.
-        """
-
-    def _below(self, values: Tensor, gradients: Gradients) -> Tensor:
-        """The ``[T]`` weights of the balancer below."""
-        if isinstance(self.balancer, Weighting):
-            return self.balancer.weigh(values)
+    def _formula(self, values: Tensor, gradients: Gradients | None) -> Tensor:
         return self.balancer.weigh(values, gradients)
 
-    def _below_combined(self, values: Tensor, gradients: Gradients) -> Tensor:
-        """The ``[P]`` combined gradient of the balancer below."""
-        if isinstance(self.balancer, Weighting):
-            return gradients.combine(self.balancer.weigh(values))
+    def _combine(self, values: Tensor, gradients: Gradients) -> Tensor:
         return self.balancer.combine(values, gradients)
 
-    def _said(self) -> Record:
-        """The record of the balancer below, which has just done its step."""
-        record = self.balancer.last
-        if record is None:
-            msg = f"{type(self.balancer).__name__} left no record of its step."
-            raise RuntimeError(msg)
-        return record
+    def _method(self) -> str:
+        return self.balancer._method()
 
-    def _counted(self, terms: Terms) -> dict[str, Tensor]:
-        """The live losses, without those that schedules of the balancer below left out."""
-        present = self._said().present
-        places = [terms.present[place] for place in terms.here]
-        return {
-            self.names[i]: loss
-            for i, loss in zip(places, terms.tensors, strict=True)
-            if i in present
-        }
+    def _note(self, terms: Terms, weights: Tensor, gradients: Gradients | None) -> None:
+        """Puts the step on record; what was applied is what rests."""
+        super()._note(terms, weights, gradients)
+        # What one process alone lacks, the balancer below may not know the weight of.
+        if self.learning and (terms.everywhere or self.processes.count == 1):
+            with self.among(terms.present):
+                self.resting = weights.detach().to(self.resting)
 
-    def _conclude(self, terms: Terms, applied: Tensor, measured: Record) -> Record:
-        """Leaves the record of the step.
+    def _convert(self, extra: dict[str, Any], state_dict: dict[str, Any], prefix: str) -> None:
+        """Version 0.1 kept a second balancer beside the one below."""
+        for key in [key for key in state_dict if key.startswith(f"{prefix}adjusting.")]:
+            del state_dict[key]
 
-        Args:
-            terms: The losses of the step.
-            applied: ``[T]`` weights, zero where absent.
-            measured: Has the norms and cosines to show.
-        """
-        weights = applied.detach()
-        if len(terms.present) < len(self.names):
-            weights = weights[list(terms.present)]
-        # What one process alone lacks, its balancer below may not know the weight of.
-        alike = terms.everywhere or self.processes.count == 1
-        with nullcontext() if alike else super().frozen():
-            record = self._note(terms, weights)
-            if self.learning:
-                there = spread(torch.ones_like(weights), terms.present, len(self.names), 0.0) > 0
-                self.resting = torch.where(there, applied.to(self.resting), self.resting)
-        self.last = replace(record, norms=measured.norms, cosines=measured.cosines)
-        return self.last
+
+class Reweighting(Wrapper):
+    """A wrapper that changes the weights: it supplies `_formula`.
+
+    Raises:
+        TypeError: If the balancer below is no weighting of the losses, or promises something of
+            each update that other weights would break.
+    """
+
+    def __init__(self, balancer: Balancer) -> None:
+        super().__init__(balancer)
+        if not balancer.weighting:
+            msg = (
+                f"{balancer._method()} is no weighting of the losses, so it has no weights for "
+                f"{type(self).__name__} to change; pass another method, for example MGDA."
+            )
+            raise TypeError(msg)
+        if isinstance(balancer, Wrapper) and balancer.binding:
+            outer, inner = type(self).__name__, type(balancer).__name__
+            msg = (
+                f"{inner} promises something of each update, which {outer} on top of it would "
+                f"break; put {inner} on top of {outer} instead."
+            )
+            raise TypeError(msg)
+        self.state("resting", balancer.resting)
+
+    def _weights(
+        self, step: Step, wrt: Wrt | None = None, decide: Decide | None = None
+    ) -> tuple[Tensor, Gradients | None]:
+        return super()._weights(step, wrt, decide or self._decide)
+
+    def _step(
+        self, step: Step, how: BackwardPass, wrt: Wrt | None = None, decide: Decide | None = None
+    ) -> Outcome:
+        return super()._step(step, how, wrt, decide or self._decide)
+
+    def _begin(self, losses: Losses) -> Step:
+        step = super()._begin(losses)
+        self.priorities.copy_(self.balancer.priorities)
+        return step
+
+    def _note(self, terms: Terms, weights: Tensor, gradients: Gradients | None) -> None:
+        """Puts the step on record; what rests is what the formula gave, before priorities."""
+        Balancer._note(self, terms, weights, gradients)
+
+    def _differs(self, name: str, saved: Tensor, exact: Tensor) -> bool:
+        """Priorities are those of the balancer below."""
+        return name != "priorities" and super()._differs(name, saved, exact)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from equipoise.aggregation.base import Aggregation
-from equipoise.gradients.gradients import Gradients
+from equipoise.autograd.precision import full_precision
+from equipoise.balancer import Balancer, Step
+from equipoise.gradients.gradients import Gradients, GramianGradients
+from equipoise.wrappers.base import Reweighting
 
-if TYPE_CHECKING:
-    from equipoise.losses import Terms
 
-
-class Behind(Aggregation):
+class Behind(Reweighting):
     r"""Applies the weights that a method finds for the gradients of the step before.
 
     With ``W`` the method and :math:`G_t` the Gramian of step ``t``,
@@ -31,8 +30,8 @@ class Behind(Aggregation):
     the last weight that it had.
 
     Args:
-        balancer: A method that looks at the Gramian. Its options are taken over; it is shown what
-            was measured and goes backward no more itself.
+        balancer: A method that looks at the Gramian, or a wrapper around one. It is shown what was
+            measured, a step late.
 
     Raises:
         TypeError: If the method looks at losses or norms only, which makes nobody wait, or at whole
@@ -46,37 +45,28 @@ class Behind(Aggregation):
         (tensor([1., 1.]), tensor([1.0000, 0.7500]))
     """
 
+    pending: Tensor
     pending_values: Tensor
     pending_gram: Tensor
 
-    def __init__(self, balancer: Aggregation) -> None:
-        given = isinstance(balancer, Aggregation) and balancer.looks_at == "gramian"
+    def __init__(self, balancer: Balancer) -> None:
+        given = isinstance(balancer, Balancer) and balancer.looks_at == "gramian"
         if not given or not balancer.weighting:
             msg = (
                 f"{type(balancer).__name__} finds no weights from a Gramian, so nothing can be "
                 "kept a step behind; use it as it is."
             )
             raise TypeError(msg)
-        super().__init__(
-            balancer.names,
-            wrt=balancer._wrt[0],
-            heads=balancer.heads,
-            measuring=balancer._measurement.measuring,
-            priorities=balancer.schedules.first,
-            every=balancer.every,
-            nonfinite=balancer.nonfinite,
-            process_group=balancer.processes.group,
-        )
-        self.schedules = balancer.schedules
-        self.balancer = balancer
+        super().__init__(balancer)
         count = len(self.names)
+        self.state("pending", torch.zeros(count, dtype=torch.bool))
         self.state("pending_values", torch.zeros(count))
         self.state("pending_gram", torch.zeros(count, count), axes=2)
-        self.resting.copy_(balancer.resting)
-        self._pending: tuple[int, ...] = ()
+        self._waiting: tuple[int, ...] = ()
         self._arriving: _Arriving | None = None
 
-    def weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
+    @full_precision()
+    def weigh(self, values: Tensor, gradients: Gradients | None = None) -> Tensor:
         """The weights for what was given in the call before; keeps this for the next.
 
         Args:
@@ -85,21 +75,35 @@ class Behind(Aggregation):
 
         Returns:
             ``[T]`` weights.
+
+        Raises:
+            TypeError: If there are no gradients.
         """
+        if gradients is None:
+            msg = "Behind looks at gradients; call `weigh(values, gradients)`."
+            raise TypeError(msg)
         self._catch_up()
-        self.pending_values = self.follow(values.detach())
-        self.pending_gram = gradients.gram().to(self.pending_values.dtype)
-        self._pending = tuple(range(len(self.names)))
+        self._keep(values, gradients)
+        self._waiting = tuple(range(len(self.names)))
         return self.resting.clone()
 
-    def _decide(self, terms: Terms, gradients: Gradients | None) -> Tensor:
-        if gradients is None:
-            return super()._decide(terms, None)
+    def _keep(self, values: Tensor, gradients: Gradients) -> None:
+        self.pending_values = self.follow(values.detach())
+        self.pending_gram = gradients.gram().to(self.pending_values.dtype)
+
+    def _decide(self, step: Step, gradients: Gradients | None) -> Tensor:
+        terms = step.terms
         self.follow(terms.values())
-        self._catch_up()
-        weights = super()._decide(terms, gradients)
-        self._pending = terms.present
-        self._arriving = _Arriving(self._packed())
+        if step.due and gradients is not None:
+            self._catch_up()
+        with self.among(terms.present):
+            weights = self.resting * self.priorities
+            if step.due and gradients is not None:
+                scaled = gradients.scaled(self.priorities)
+                self._keep(terms.values() * self.priorities, scaled)
+        if step.due and gradients is not None:
+            self._waiting = terms.present
+            self._arriving = _Arriving(self._packed())
         return weights
 
     def _packed(self) -> Tensor:
@@ -108,25 +112,30 @@ class Behind(Aggregation):
 
     def _catch_up(self) -> None:
         """Solves what is pending: that of the losses that were there."""
-        if not self._pending:
+        if not self._waiting:
             return
         arriving = self._arriving or _Arriving(self._packed())
-        present, self._pending, self._arriving = list(self._pending), (), None
+        present, self._waiting, self._arriving = list(self._waiting), (), None
         packed = arriving.wait()[:, present]
         values = self.balancer.follow(packed[0])
         with self.balancer.among(tuple(present)):
-            self.balancer.weigh(values, _GramianOnly(packed[1:][present]))
+            self.balancer.weigh(values, GramianGradients(packed[1:][present]))
         self.resting.copy_(_sent(self.balancer.resting, self.resting.device))
 
-    def get_extra_state(self) -> dict[str, Any]:
-        """Besides what every balancer keeps: which losses wait for being solved."""
-        return {**super().get_extra_state(), "pending": list(self._pending)}
+    def _save_to_state_dict(self, *args: Any) -> None:  # noqa: ANN401
+        self.pending.zero_()
+        self.pending[list(self._waiting)] = True
+        super()._save_to_state_dict(*args)
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Takes back what `get_extra_state` gave."""
-        super().set_extra_state(state)
-        self._pending = tuple(state["pending"])
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:  # noqa: ANN401
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        self._waiting = tuple(self.pending.nonzero().flatten().tolist())
         self._arriving = None
+
+    def _convert(self, extra: dict[str, Any], state_dict: dict[str, Any], prefix: str) -> None:
+        pending = torch.zeros(len(extra["losses"]), dtype=torch.bool)
+        pending[list(extra["pending"])] = True
+        state_dict[f"{prefix}pending"] = pending
 
     def __getstate__(self) -> dict[str, Any]:
         """What is on its way is in the buffers, too, and is sent again."""
@@ -161,25 +170,3 @@ def _sent(tensor: Tensor, device: torch.device) -> Tensor:
     if device.type != "cuda":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
-
-
-class _GramianOnly(Gradients):
-    """Gradients of which the inner products are all that is left."""
-
-    def __init__(self, gram: Tensor) -> None:
-        self._gram = gram
-        self._norms = None
-        self._pool = None
-        self._sizes = []
-
-    def __len__(self) -> int:
-        return len(self._gram) if self._gram is not None else 0
-
-    def matrix(self) -> Tensor:
-        """Refused.
-
-        Raises:
-            TypeError: Always.
-        """
-        msg = "Only the Gramian of the step before is kept; this method needs its gradients."
-        raise TypeError(msg)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
-from equipoise.aggregation.base import Aggregation, AggregationOptions
+from equipoise.aggregation.base import AggregationOptions
 from equipoise.aggregation.mgda import MGDA
+from equipoise.balancer import Balancer
 from equipoise.losses import loss_names, per_loss
-from equipoise.weighting.base import Weighting
+from equipoise.wrappers.base import Reweighting
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
     from equipoise.gradients.gradients import Gradients
     from equipoise.losses import LossNames
 
-Inner: TypeAlias = Callable[[tuple[str, ...]], "Aggregation | Weighting"]
+Inner: TypeAlias = Callable[..., Balancer]
 """Makes the wrapped method for given names: its class, or a `functools.partial` of it."""
 
 
-class CRMOGM(Aggregation):
+class CRMOGM(Reweighting):
     r"""Averages the weights of another method exponentially, so that single batches decide less.
 
     .. math:: \lambda_k = \alpha \lambda_{k-1} + (1 - \alpha)\, w_k, \qquad d = J^\top \lambda_k
@@ -36,7 +37,7 @@ class CRMOGM(Aggregation):
         alpha: :math:`\alpha`, in [0, 1]; TorchJD: 0.9. The paper lets it rise to 1 as the learning
             rate falls: assign ``balancer.alpha`` between steps.
         initial: :math:`\lambda_0`, one number or one a loss; ``None`` is the first ``w``.
-        options: See `Aggregation`; without ``wrt`` and ``heads`` they are the wrapped method's.
+        options: Those of the wrapped method, which goes backward: see `Aggregation`.
 
     Raises:
         TypeError: If the wrapped method is no weighting of the losses.
@@ -57,8 +58,6 @@ class CRMOGM(Aggregation):
     Differs from the paper in that ``alpha`` has no schedule of its own.
     """
 
-    stateful: ClassVar[bool] = True
-
     smoothed: Tensor
 
     def __init__(
@@ -71,31 +70,27 @@ class CRMOGM(Aggregation):
         **options: Unpack[AggregationOptions],
     ) -> None:
         names = loss_names(losses)
-        wrapped = inner(names)
-        if not wrapped.weighting:
-            raise TypeError(
-                f"{type(wrapped).__name__} is no weighting of the losses, so it has no weights to "
-                "smooth; pass another `inner`, for example MGDA."
-            )
-        if isinstance(wrapped, Aggregation):
-            options.setdefault("heads", wrapped.heads)
-            if options.get("wrt") is None:
-                options["wrt"] = wrapped.default_wrt
-        super().__init__(names, **options)
+        super().__init__(inner(names, **options))
         if not 0 <= alpha <= 1:
             raise ValueError(f"`alpha` is {alpha}; it lies between 0 and 1.")
         self.alpha = alpha
-        self.inner = wrapped
         given = per_loss(0.0 if initial is None else initial, names, "initial")
         self.state("smoothed", torch.full_like(given, torch.nan) if initial is None else given)
 
-    def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
-        weights = self._inner_weights(values, gradients).to(self.smoothed.dtype)
+    @property
+    def inner(self) -> Balancer:
+        """The wrapped method."""
+        return self.balancer
+
+    def _formula(self, values: Tensor, gradients: Gradients | None) -> Tensor:
+        weights = self.balancer.weigh(values, gradients).to(self.smoothed.dtype)
         before = torch.where(self.smoothed.isnan(), weights, self.smoothed)
         self.smoothed = self.alpha * before + (1 - self.alpha) * weights
         return self.smoothed.to(values.dtype)
 
-    def _inner_weights(self, values: Tensor, gradients: Gradients) -> Tensor:
-        if isinstance(self.inner, Weighting):
-            return self.inner.weigh(values)
-        return self.inner.weigh(values, gradients)
+    def _read_first_format(self, state_dict: dict[str, Any], prefix: str) -> None:
+        """Version 0.1 called the balancer below ``inner``."""
+        before = f"{prefix}inner."
+        for key in [key for key in state_dict if key.startswith(before)]:
+            state_dict[f"{prefix}balancer.{key.removeprefix(before)}"] = state_dict.pop(key)
+        super()._read_first_format(state_dict, prefix)

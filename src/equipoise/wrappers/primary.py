@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
+from torch import Tensor
 
-from equipoise.aggregation.base import Aggregation
-from equipoise.autograd import shared as sharing
-from equipoise.autograd.accumulate import surrogate
-from equipoise.gradients.apply import BackwardCall, Descent
+from equipoise.autograd import shared
+from equipoise.autograd.precision import full_precision
+from equipoise.balancer import Balancer, Decide, Outcome, Step
+from equipoise.gradients.apply import BackwardPass
+from equipoise.gradients.directions import Direction, direction, plus, product
 from equipoise.gradients.gradients import Gradients
-from equipoise.wrappers.base import Below, Preference
+from equipoise.gradients.update import Update
+from equipoise.wrappers.base import Wrapper
 
 if TYPE_CHECKING:
-    from torch import Tensor
-    from torch.amp.grad_scaler import GradScaler
+    from collections.abc import Sequence
 
     from equipoise.autograd.targets import Wrt
-    from equipoise.losses import Losses, Terms
-    from equipoise.record import Record
+    from equipoise.losses import Terms
 
 
-class Primary(Preference):
+class Primary(Wrapper):
     r"""Keeps the update of any method from opposing one loss.
 
     With ``d`` the update of the method and :math:`g_p` the gradient of the primary loss, over all
@@ -40,7 +41,7 @@ class Primary(Preference):
     the same.
 
     Args:
-        balancer: The method, or another preference on top of one. The outermost has the last word.
+        balancer: The method, or another wrapper around one. The outermost has the last word.
         primary: The name of the loss. In a step that does not have it the method's update stays.
 
     Raises:
@@ -61,97 +62,85 @@ class Primary(Preference):
         Algorithm 1), applied once, to the update.
     """
 
-    adjusting: _Unopposed
-    is_primary: Tensor
+    binding: ClassVar[bool] = True
 
-    def __init__(self, balancer: Below, primary: str) -> None:
+    is_primary: Tensor
+    counterweight: Tensor
+
+    def __init__(self, balancer: Balancer, primary: str) -> None:
         super().__init__(balancer)
         if primary not in self.names:
             msg = f"`primary` is {primary!r}; the losses are {', '.join(map(repr, self.names))}."
             raise ValueError(msg)
         self.primary = primary
-        self.adjusting = _Unopposed(
-            ["update", "primary"], process_group=balancer.processes.group, wrt="shared"
+        self.option("is_primary", torch.tensor([name == primary for name in self.names]))
+        self.state("counterweight", torch.zeros(()), axes=0)
+
+    def _weights(
+        self, step: Step, wrt: Wrt | None = None, decide: Decide | None = None
+    ) -> tuple[Tensor, Gradients | None]:
+        weights, gradients = self.balancer._weights(step, wrt, decide)
+        self.balancer._note(step.terms, weights, gradients)
+        if self._applies_to(step) and torch.is_grad_enabled():
+            how = BackwardPass(self._average, retain_graph=True)
+            self._oppose(step, how, [how.weighted(step.terms, weights)])
+        return self._raised(step, weights), gradients
+
+    def _step(
+        self, step: Step, how: BackwardPass, wrt: Wrt | None = None, decide: Decide | None = None
+    ) -> Outcome:
+        below = self.balancer._step(step, how.keeping_graph(), wrt, decide)
+        self.balancer._note(step.terms, below.weights, below.gradients)
+        if not self._applies_to(step):
+            return below
+        updates = [self._oppose(step, how, below.updates)]
+        return Outcome(self._raised(step, below.weights), updates, below.gradients)
+
+    def _applies_to(self, step: Step) -> bool:
+        return self.primary in step.terms.present_names
+
+    def _oppose(self, step: Step, how: BackwardPass, updates: Sequence[Update]) -> Update:
+        """Makes an update oppose the primary loss no more, and keeps by how much."""
+        leaves = self._average.leaves(step.terms) or _leaves(step.terms)
+        update = direction(updates, leaves, self._average, retain_graph=True)
+        chosen = self._present(step, self.is_primary).to(self.counterweight.dtype)
+        primary = direction(
+            [how.weighted(step.terms, chosen)],
+            leaves,
+            self._average,
+            retain_graph=how.retain_graph or shared.is_compiled(step.terms.tensors),
         )
-        self.state("is_primary", torch.tensor([name == primary for name in self.names]))
-
-    def forward(self, losses: Losses) -> Tensor:
-        """The balanced loss, a scalar to call ``.backward()`` on.
-
-        Args:
-            losses: The losses of this step.
-
-        Returns:
-            ``sum_i w_i L_i``, with constant weights.
-
-        Raises:
-            TypeError: If the method is no weighting of the losses.
-        """
-        terms, _ = self._begin(losses)
-        total: Tensor = self.adjusting(self._pair(self.balancer(losses), terms))
-        self._finish(terms)
-        return total
-
-    def backward(
-        self,
-        losses: Losses,
-        *,
-        wrt: Wrt | None = None,
-        retain_graph: bool = False,
-        scaler: GradScaler | None = None,
-        backward: BackwardCall | None = None,
-    ) -> Record:
-        """Balances the losses and accumulates into ``.grad``, as ``Tensor.backward`` does.
-
-        Args:
-            losses: The losses of this step.
-            wrt: Where the method watches gradients in this step.
-            retain_graph: Whether the graph outlives the call.
-            scaler: A ``torch.amp.GradScaler``, in place of ``scaler.scale(loss).backward()``.
-            backward: A callable such as ``accelerator.backward``, called once on the balanced loss.
-
-        Returns:
-            The record of the step.
-        """
-        terms, _ = self._begin(losses)
-        if backward is not None and self.weighting and wrt is None:
-            update = self.balancer(losses)
-        else:
-            update = self._update(losses, terms, wrt, scaler)
-        self.adjusting.backward(
-            self._pair(update, terms), retain_graph=retain_graph, scaler=scaler, backward=backward
+        if step.counts:
+            self._learn(update, primary)
+        total = plus(update, self.counterweight, primary)
+        shards = self._average.sharding.shards()
+        there = [
+            (shards.get(leaf, leaf), g)
+            for leaf, g in zip(leaves, total, strict=True)
+            if g is not None
+        ]
+        return Update(
+            [leaf for leaf, _ in there], [gradient for _, gradient in there], averaged=True
         )
-        return self._finish(terms)
 
-    def _update(
-        self, losses: Losses, terms: Terms, wrt: Wrt | None, scaler: GradScaler | None
-    ) -> Tensor:
-        """A scalar whose gradient is the method's update."""
-        leaves = sharing.parameters(terms.tensors).everything
-        before = [leaf.grad for leaf in leaves]
-        for leaf in leaves:
-            leaf.grad = None
-        try:
-            self.balancer.backward(losses, wrt=wrt, retain_graph=True, scaler=scaler)
-            found = [(leaf, leaf.grad) for leaf in leaves if leaf.grad is not None]
-        finally:
-            for leaf, gradient in zip(leaves, before, strict=True):
-                leaf.grad = gradient
-        seed = Descent(scaler=scaler).seed(terms.tensors)
-        scale = 1 if seed is None else seed
-        return surrogate([leaf for leaf, _ in found], [gradient / scale for _, gradient in found])
+    def _learn(self, update: Direction, primary: Direction) -> None:
+        inner, square = product(update, primary), product(primary, primary)
+        if inner is None or square is None:
+            self.counterweight = torch.zeros_like(self.counterweight)
+            return
+        found = _counterweight(inner, square).to(self.counterweight)
+        self.counterweight = torch.where(found.isfinite(), found, 0.0)
 
-    def _pair(self, update: Tensor, terms: Terms) -> dict[str, Tensor | None]:
-        return {"update": update, "primary": self._counted(terms).get(self.primary)}
+    def _raised(self, step: Step, weights: Tensor) -> Tensor:
+        if not self._applies_to(step):
+            return weights
+        return weights + self._present(step, self.is_primary) * self.counterweight.to(weights)
 
-    def _finish(self, terms: Terms) -> Record:
-        below, pair = self._said(), self.adjusting.last
-        weights = below.weights
-        if pair is not None:
-            weights = weights + self.is_primary * pair.weights[1].to(weights.dtype)
-        return self._conclude(terms, weights, below)
+    def _present(self, step: Step, numbers: Tensor) -> Tensor:
+        return numbers[list(step.terms.present)]
 
-    def weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
+    @full_precision()
+    def weigh(self, values: Tensor, gradients: Gradients | None = None) -> Tensor:
         """The weights of the method, with that of the primary loss raised where it is opposed.
 
         Args:
@@ -162,13 +151,18 @@ class Primary(Preference):
             ``[T]`` weights.
 
         Raises:
-            TypeError: If the method is no weighting of the losses.
+            TypeError: If the method is no weighting of the losses, or there are no gradients.
         """
-        weights = self._below(self.follow(values.detach()), gradients)
+        if gradients is None:
+            msg = "Primary looks at gradients; call `weigh(values, gradients)`."
+            raise TypeError(msg)
+        weights = self.balancer.weigh(self.follow(values.detach()), gradients)
         chosen = self.is_primary.to(weights.dtype)
         mixed = torch.stack([weights, chosen]).to(gradients.gram().dtype)
-        return weights + _counterweight(mixed @ gradients.gram() @ mixed.T).to(weights) * chosen
+        gram = mixed @ gradients.gram() @ mixed.T
+        return weights + _counterweight(gram[0, 1], gram[1, 1]).to(weights) * chosen
 
+    @full_precision()
     def combine(self, values: Tensor, gradients: Gradients) -> Tensor:
         """The update; advances the state.
 
@@ -180,25 +174,17 @@ class Primary(Preference):
             ``[P]``.
         """
         values = self.follow(values.detach())
-        update = self._below_combined(values, gradients)
+        update = self.balancer.combine(values, gradients)
         primary = gradients.combine(self.is_primary.to(values.dtype)).to(update.dtype)
-        weight = _counterweight(Gradients(torch.stack([update, primary])).gram())
-        return update + weight.to(update.dtype) * primary
+        gram = Gradients(torch.stack([update, primary])).gram()
+        return update + _counterweight(gram[0, 1], gram[1, 1]).to(update.dtype) * primary
 
 
-class _Unopposed(Aggregation):
-    """Two losses, an update and the primary one, of which the first may not oppose the second."""
-
-    def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
-        weights = torch.ones_like(values)
-        if len(weights) == 1:  # a step without the primary loss
-            return weights
-        weights[1] = _counterweight(gradients.gram())
-        return weights
+def _leaves(terms: Terms) -> Sequence[Tensor]:
+    return shared.parameters(terms.tensors).everything
 
 
-def _counterweight(gram: Tensor) -> Tensor:
-    """What multiple of the second gradient makes the first one oppose it no more."""
-    inner, square = gram[0, 1], gram[1, 1]
+def _counterweight(inner: Tensor, square: Tensor) -> Tensor:
+    """What multiple of the primary gradient makes an update oppose it no more."""
     weight = (-inner / square).clamp(min=0)
     return torch.where(square > 0, weight, 0.0)

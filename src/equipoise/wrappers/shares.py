@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
+from torch import Tensor
 
-from equipoise.aggregation.base import Aggregation, AggregationOptions
-from equipoise.gradients.apply import BackwardCall
+from equipoise.autograd.precision import full_precision
+from equipoise.balancer import Balancer, Decide, Outcome, Step
+from equipoise.gradients.measure import Meter
+from equipoise.gradients.measuring import Measuring
 from equipoise.losses import per_loss
-from equipoise.wrappers.base import Below, Preference
+from equipoise.wrappers.base import Wrapper
 
 if TYPE_CHECKING:
-    from torch import Tensor
-    from torch.amp.grad_scaler import GradScaler
-    from typing_extensions import Unpack
-
     from equipoise.autograd.targets import Wrt
-    from equipoise.balancer import LooksAt, PerLoss
+    from equipoise.balancer import PerLoss
+    from equipoise.gradients.apply import BackwardPass
     from equipoise.gradients.gradients import Gradients
-    from equipoise.losses import Losses, LossNames, Terms
-    from equipoise.record import Record
 
 
-class Shares(Preference):
+class Shares(Wrapper):
     r"""Divides the gradient between the losses as stated, whatever their scales.
 
     With :math:`n_i` the norm of the gradient of loss ``i``, and :math:`w_i` the weight that the
@@ -42,7 +41,7 @@ class Shares(Preference):
     running means.
 
     Args:
-        balancer: The method, or another preference on top of one. The outermost has the last word.
+        balancer: The method, or another wrapper around one. The outermost has the last word.
         shares: :math:`s_i`, by name or in order; 80 and 20 are the same as 0.8 and 0.2.
         wrt: Where the norms are measured.
 
@@ -61,84 +60,64 @@ class Shares(Preference):
         The shares are those of Défossez, Copet, Synnaeve, Adi 2022, arXiv 2210.13438, section 3.4.
     """
 
-    adjusting: _Divided
+    binding: ClassVar[bool] = True
 
-    def __init__(self, balancer: Below, shares: PerLoss, *, wrt: Wrt = "shared") -> None:
+    shares: Tensor
+
+    def __init__(self, balancer: Balancer, shares: PerLoss, *, wrt: Wrt = "shared") -> None:
         super().__init__(balancer)
-        self.adjusting = _Divided(
-            self.names, shares, wrt=wrt, process_group=balancer.processes.group
-        )
+        found = per_loss(shares, self.names, "shares")
+        if bool((found < 0).any()) or not bool(found.any()):
+            msg = f"`shares` is {shares}; it has no negative number and not only zeros."
+            raise ValueError(msg)
+        self.option("shares", found)
+        self._wrt: tuple[Wrt] = (wrt,)  # no submodule of ours
+        self._meter = Meter(Measuring(), self.processes, norms_only=True)
 
-    def forward(self, losses: Losses) -> Tensor:
-        """The balanced loss, a scalar to call ``.backward()`` on.
+    def _weights(
+        self, step: Step, wrt: Wrt | None = None, decide: Decide | None = None
+    ) -> tuple[Tensor, Gradients | None]:
+        weights, gradients = self.balancer._weights(step, None, decide)
+        self.balancer._note(step.terms, weights, gradients)
+        measured = self._measure(step, wrt)
+        with self.among(step.terms.present):
+            return self._divided(weights, measured), measured
 
-        Args:
-            losses: The losses of this step.
-
-        Returns:
-            ``sum_i w_i L_i``, with constant weights.
-
-        Raises:
-            TypeError: If the method is no weighting of the losses.
-        """
-        terms, _ = self._begin(losses)
-        self.balancer(losses)
-        self.adjusting.ask(self._said().weights)
-        total: Tensor = self.adjusting(self._counted(terms))
-        divided = self.adjusting.done()
-        self._conclude(terms, divided.weights, divided)
-        return total
-
-    def backward(
-        self,
-        losses: Losses,
-        *,
-        wrt: Wrt | None = None,
-        retain_graph: bool = False,
-        scaler: GradScaler | None = None,
-        backward: BackwardCall | None = None,
-    ) -> Record:
-        """Balances the losses and accumulates into ``.grad``, as ``Tensor.backward`` does.
-
-        Args:
-            losses: The losses of this step.
-            wrt: Where the norms are measured in this step, while the method watches where it was
-                built to. If it is no weighting of the losses, the other way round.
-            retain_graph: Whether the graph outlives the call.
-            scaler: A ``torch.amp.GradScaler``, in place of ``scaler.scale(loss).backward()``.
-            backward: A callable such as ``accelerator.backward``, called once on the balanced loss.
-
-        Returns:
-            The record of the step.
-        """
-        terms, _ = self._begin(losses)
+    def _step(
+        self, step: Step, how: BackwardPass, wrt: Wrt | None = None, decide: Decide | None = None
+    ) -> Outcome:
         if self.weighting:
-            self.balancer(losses)
-            self.adjusting.ask(self._said().weights)
-            divided = self.adjusting.backward(
-                self._counted(terms),
-                wrt=wrt,
-                retain_graph=retain_graph,
-                scaler=scaler,
-                backward=backward,
-            )
-            return self._conclude(terms, divided.weights, divided)
-        scaled = self._scaled(terms)
-        self.balancer.backward(
-            scaled, wrt=wrt, retain_graph=retain_graph, scaler=scaler, backward=backward
-        )
-        divided = self.adjusting.done()
-        return self._conclude(terms, divided.weights * self._said().weights, divided)
+            weights, measured = self._weights(step, wrt, decide)
+            return Outcome(weights, [how.weighted(step.terms, weights)], measured)
+        measured = self._measure(step, None)
+        with self.among(step.terms.present):
+            weights = self._divided(torch.ones_like(step.terms.values()), measured)
+        scaled = replace(step, terms=step.terms.times(weights))
+        below = self.balancer._step(scaled, how, wrt, decide)
+        self.balancer._note(scaled.terms, below.weights, below.gradients)
+        return Outcome(weights * below.weights.to(weights), below.updates, measured)
 
-    def _scaled(self, terms: Terms) -> dict[str, Tensor]:
-        """The losses, multiplied so that their gradients stand in the ratio of the shares."""
-        losses = {terms.present_names[i]: t for i, t in zip(terms.here, terms.tensors, strict=True)}
-        self.adjusting.ask(torch.ones(len(self.names), device=terms.values().device))
-        self.adjusting(losses)
-        weights = dict(zip(self.names, self.adjusting.done().weights, strict=True))
-        return {name: loss * weights[name].to(loss.dtype) for name, loss in losses.items()}
+    def _measure(self, step: Step, wrt: Wrt | None) -> Gradients | None:
+        """The gradients whose norms are divided; ``None`` where the weights rest."""
+        if not step.counts:
+            return None
+        terms = step.terms
+        watched = self._meter.watch(terms, self._wrt[0] if wrt is None else wrt)
+        if watched is None:
+            return None
+        return self._meter.run(terms, watched, retain_graph=True, applies=False).gradients
 
-    def weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
+    def _divided(self, weights: Tensor, measured: Gradients | None) -> Tensor:
+        """Weights of the stated shares; those of the last step where nothing was measured."""
+        if measured is None:
+            return self.resting.to(weights)
+        norms = measured.norms()
+        divided = _divide(weights, norms, self.shares)
+        sound = (norms.isfinite().all() & divided.isfinite().all()).to(norms.device)
+        return torch.where(sound, divided, self.resting.to(divided))
+
+    @full_precision()
+    def weigh(self, values: Tensor, gradients: Gradients | None = None) -> Tensor:
         """The weights that give each loss its share; advances the state.
 
         Args:
@@ -149,11 +128,15 @@ class Shares(Preference):
             ``[T]`` weights.
 
         Raises:
-            TypeError: If the method is no weighting of the losses.
+            TypeError: If the method is no weighting of the losses, or there are no gradients.
         """
-        self.adjusting.ask(self._below(values, gradients))
-        return self.adjusting.weigh(values, gradients)
+        if gradients is None:
+            msg = "Shares looks at gradients; call `weigh(values, gradients)`."
+            raise TypeError(msg)
+        weights = self.balancer.weigh(self.follow(values.detach()), gradients)
+        return _divide(weights, gradients.norms(), self.shares)
 
+    @full_precision()
     def combine(self, values: Tensor, gradients: Gradients) -> Tensor:
         """The combined gradient; advances the state.
 
@@ -166,59 +149,16 @@ class Shares(Preference):
         """
         if self.weighting:
             return gradients.combine(self.weigh(values, gradients))
-        self.adjusting.ask(torch.ones_like(values))
-        weights = self.adjusting.weigh(values, gradients)
-        return self._below_combined(values * weights.to(values.dtype), gradients.scaled(weights))
+        values = self.follow(values.detach())
+        weights = _divide(torch.ones_like(values), gradients.norms(), self.shares)
+        return self.balancer.combine(values * weights.to(values.dtype), gradients.scaled(weights))
 
 
-class _Divided(Aggregation):
-    """Gives the losses their shares of the length that some weights would have.
-
-    Args:
-        losses: The names of the losses.
-        shares: By name or in order.
-        options: See `Aggregation`.
-    """
-
-    looks_at: ClassVar[LooksAt] = "norms"
-
-    shares: Tensor
-    asked: Tensor
-
-    def __init__(
-        self, losses: LossNames, shares: PerLoss, **options: Unpack[AggregationOptions]
-    ) -> None:
-        super().__init__(losses, **options)
-        found = per_loss(shares, self.names, "shares")
-        if bool((found < 0).any()) or not bool(found.any()):
-            msg = f"`shares` is {shares}; it has no negative number and not only zeros."
-            raise ValueError(msg)
-        self.state("shares", found)
-        self.state("asked", torch.ones(len(self.names)))
-
-    def ask(self, weights: Tensor) -> None:
-        """Takes the weights that tell the length of the step.
-
-        Args:
-            weights: ``[T]``.
-        """
-        self.asked = self.follow(weights.detach()).to(self.asked.dtype)
-
-    def done(self) -> Record:
-        """The record of the step that was just made.
-
-        Raises:
-            RuntimeError: If there was none.
-        """
-        if self.last is None:
-            msg = "There was no step yet; call `backward(losses)` first."
-            raise RuntimeError(msg)
-        return self.last
-
-    def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
-        norms = gradients.norms().to(values.dtype)
-        reached = norms > 0
-        length = (self.asked.abs() * norms).sum()
-        shares = torch.where(reached, self.shares, 0.0)
-        part = shares / shares.sum().clamp(min=torch.finfo(shares.dtype).tiny)
-        return torch.where(reached, part * length / norms, self.asked)
+def _divide(weights: Tensor, norms: Tensor, shares: Tensor) -> Tensor:
+    """The weights whose gradients have the shares of the length that the given ones make."""
+    norms = norms.to(weights.dtype)
+    reached = norms > 0
+    length = (weights.abs() * norms).sum()
+    there = torch.where(reached, shares.to(weights.dtype), 0.0)
+    part = there / there.sum().clamp(min=torch.finfo(there.dtype).tiny)
+    return torch.where(reached, part * length / norms, weights)

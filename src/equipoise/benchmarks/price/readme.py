@@ -15,6 +15,7 @@ from equipoise.benchmarks.methods import (
     summary,
 )
 from equipoise.benchmarks.request import RequestError
+from equipoise.registry import capabilities
 
 if TYPE_CHECKING:
     from equipoise.benchmarks.price.prices import Bench, Price
@@ -101,8 +102,9 @@ def _capabilities(name: str) -> tuple[str, ...]:
     sentence = summary(name).replace("|", "\\|")
     if not issubclass(kind, eq.Balancer):
         return f"`{kind.__name__}`", sentence, "gradients", "update", "no"
-    gives = "weights" if kind.weighting else "gradient"
-    return f"`{kind.__name__}`", sentence, kind.looks_at, gives, "yes" if kind.random else "no"
+    known = capabilities(name)
+    gives = "weights" if known.weighting else "gradient"
+    return f"`{kind.__name__}`", sentence, known.looks_at, gives, "yes" if known.random else "no"
 
 
 def _costs(price: Price | None, rare: Price | None) -> tuple[str, str, str, str]:

@@ -40,7 +40,7 @@ class PreferenceWeighting(Weighting):
     ) -> None:
         super().__init__(losses, **options)
         given = 1 / len(self.names) if preference is None else preference
-        self.state("preference", self._checked(given))
+        self.option("preference", self._checked(given))
 
     def prefer(self, preference: PerLoss) -> None:
         """Takes another preference from the next step on, for networks that are told theirs.
@@ -51,7 +51,7 @@ class PreferenceWeighting(Weighting):
         Raises:
             ValueError: If a preference is negative, missing or not finite, or all are zero.
         """
-        self.preference.copy_(self._checked(preference))
+        self.set_option("preference", self._checked(preference))
 
     def _checked(self, preference: PerLoss | float) -> Tensor:
         numbers = per_loss(preference, self.names, "preference")
