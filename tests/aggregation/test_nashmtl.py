@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from equipoise import Gradients
 from equipoise.aggregation.nashmtl import NashMTL
+from tests.aggregation.cancelling import nearly_cancelling
 from tests.aggregation.following import (
     follow_gradient,
     follow_live,
@@ -88,3 +89,10 @@ def test_zero_and_opposite_gradients_end_finite(rows):
 def test_a_negative_max_norm_is_refused():
     with pytest.raises(ValueError, match=r"`max_norm` is -1\.0"):
         NashMTL(2, max_norm=-1.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_no_rounding_makes_the_combined_gradient_longer_than_max_norm(dtype):
+    for rows in nearly_cancelling(60, dtype):
+        weights = NashMTL(len(rows)).weigh(torch.ones(len(rows), dtype=dtype), Gradients(rows))
+        assert (weights.double() @ rows.double()).norm() <= 1 + 1e-6

@@ -8,7 +8,7 @@ import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
 from equipoise.losses import per_loss
-from equipoise.parts.solve import solve
+from equipoise.parts.solve import solve_gramian
 from equipoise.parts.weight_optimizer import Rule, WeightOptimizer
 from equipoise.solvers import equal_projection
 
@@ -85,6 +85,7 @@ class IMTL(Aggregation):
 
     def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
         scales = self.log_scales.exp()
-        alpha = solve(gradients.scaled(scales).gram(), equal_projection).to(values.dtype)
+        gram = gradients.scaled(scales).gram()
+        alpha = solve_gramian(gram, equal_projection).to(values.dtype)
         self.log_scales = self.optimizer.descend(self, self.log_scales, scales * values - 1)
         return alpha * scales

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
-from equipoise.parts.solve import solve
+from equipoise.parts.solve import solve_gramian
 from equipoise.solvers import nash_bargaining
+from equipoise.solvers.scaling import norm_bounds
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,11 +62,11 @@ class NashMTL(Aggregation):
         self.max_norm = max_norm
 
     def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
-        return solve(gradients.gram(), self._bargain).to(values.dtype)
+        return solve_gramian(gradients.gram(), self._bargain).to(values.dtype)
 
-    def _bargain(self, gram: Matrix) -> Matrix:
-        alpha = nash_bargaining(gram)
-        norm = math.sqrt(max(float(alpha @ gram @ alpha), 0.0))
+    def _bargain(self, gram: Matrix, precision: float) -> Matrix:
+        alpha = nash_bargaining(gram, precision)
+        norm = norm_bounds(gram, alpha, precision)[1]
         if 0 < self.max_norm < norm:
             alpha = alpha * (self.max_norm / norm)
         return alpha
