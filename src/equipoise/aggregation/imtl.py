@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
-
 from equipoise.aggregation.base import Aggregation, AggregationOptions
 from equipoise.losses import per_loss
 from equipoise.parts.solve import solve_gramian
@@ -80,7 +78,7 @@ class IMTL(Aggregation):
         options.setdefault("heads", "plain")
         super().__init__(losses, **options)
         self.optimizer = WeightOptimizer(self, optimizer, lr)
-        scales = per_loss(initial, self.names, "initial").to(torch.get_default_dtype())
+        scales = per_loss(initial, self.names, "initial")
         self.state("log_scales", scales)
 
     def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-
 from equipoise.losses import per_loss
 from equipoise.parts.weight_optimizer import Rule, WeightOptimizer
 from equipoise.weighting.base import Weighting
@@ -66,7 +64,7 @@ class IMTLL(Weighting):
     ) -> None:
         super().__init__(losses, **options)
         self.optimizer = WeightOptimizer(self, optimizer, lr)
-        start = per_loss(initial, self.names, "initial").to(torch.get_default_dtype())
+        start = per_loss(initial, self.names, "initial")
         self.state("log_weights", start)
         self.state("resting", start.exp())
 
