@@ -72,8 +72,8 @@ class GradNorm(Aggregation):
     known before its one backward pass of the model; and in that weights stay positive. Algorithm 1
     does not clamp them (``floor=None``): where norms differ a hundredfold, one step of ``lr``
     takes a weight below zero, and a sum near zero makes the renormalisation explode (-3e7 with
-    ``lr=0.2`` and ten losses). On the toy problem and on random quadratic ones, with norms up to a
-    thousand times apart, this floor trains as well as none; 0.1 and the other parametrisations do
+    ``lr=0.2`` and ten losses). On random quadratic problems with norms up to a
+    thousand times apart this floor trains as well as none; 0.1 and the other parametrisations do
     worse there. A step of ``lr`` resolves no weight much below it, so that for norms further apart
     than ``T / lr`` the exponential form, or a smaller ``lr``, is the better one. A loss that starts
     at exactly zero has ratio 1. The widely used ``gradnorm-pytorch`` has the sign
@@ -81,6 +81,8 @@ class GradNorm(Aggregation):
     ``optimizer="sgd"`` and ``reduction="mean"``. Code under this name that compares losses with
     those of the last step, or with weighted ones, or measures no gradient, is not reproduced.
     """
+
+    defined_for: Literal["all", "nonnegative"] = "nonnegative"
 
     looks_at: LooksAt = "norms"
     default_wrt: ClassVar[Literal["shared", "last_shared", "representation"]] = "last_shared"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from equipoise.aggregation.base import Aggregation, AggregationOptions
 from equipoise.losses import per_loss
 from equipoise.parts.solve import solve_gramian
-from equipoise.parts.weight_optimizer import Rule, WeightOptimizer
+from equipoise.parts.weight_optimizer import Rule, WeightOptimizer, descend_where
 from equipoise.solvers import equal_projection
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ class IMTL(Aggregation):
     the scaled loss, here that of the loss as it is. Degenerate gradients are as in `IMTLG`.
     """
 
+    defined_for: Literal["all", "nonnegative"] = "nonnegative"
+
     default_wrt: ClassVar[Literal["shared", "last_shared", "representation"]] = "representation"
 
     log_scales: Tensor
@@ -85,5 +87,8 @@ class IMTL(Aggregation):
         scales = self.log_scales.exp()
         gram = gradients.scaled(scales).gram()
         alpha = solve_gramian(gram, equal_projection).to(values.dtype)
-        self.log_scales = self.optimizer.descend(self, self.log_scales, scales * values - 1)
+        # A negative loss has no optimal scale: its own rests, or it would run away.
+        self.log_scales = descend_where(
+            self.optimizer, self, self.log_scales, scales * values - 1, values >= 0
+        )
         return alpha * scales
