@@ -47,6 +47,19 @@ def test_a_zero_gradient_weighs_nothing_and_leaves_the_others_as_without_it():
     torch.testing.assert_close(weights[::2], without)
 
 
+def test_with_the_sign_of_descent_no_step_raises_all_losses():
+    values, raised = torch.ones(3).double(), 0
+    for seed in range(300):
+        generator = torch.Generator().manual_seed(seed)
+        rows = torch.randn(3, 4, generator=generator, dtype=torch.float64)
+        letter = IMTLG(3).weigh(values, Gradients(rows))
+        descent = IMTLG(3, sign="descent").weigh(values, Gradients(rows))
+        raised += int((rows @ (letter @ rows) < 0).all())
+        assert not (rows @ (descent @ rows) < 0).any()
+        assert torch.equal(descent.abs(), letter.abs())
+    assert 0 < raised < 60
+
+
 def test_an_unknown_choice_is_refused_by_name():
     with pytest.raises(ValueError, match="`zero_gradients` is 'keep'; write 'drop' or 'stop'"):
         IMTLG(2, zero_gradients="keep")

@@ -56,7 +56,7 @@ class CAGrad(Aggregation):
     Differs from the authors' code in that the inner problem is solved exactly: SLSQP's absolute
     tolerance stops at uniform weights for small gradients. Where ``g_w = 0`` the formula has no
     value, and every update of the ball that opposes no gradient is optimal: it is then the nearest
-    one to ``g_0``.
+    one to ``g_0``. The ball is taken as small as the rounding of the Gramian allows.
     """
 
     def __init__(

@@ -43,7 +43,7 @@ class DualProj(DualCone):
         form and by this name Quinton, Rey 2024, arXiv 2406.16232.
 
     Differs from Gradient Episodic Memory in that the mean of all gradients is projected, not the
-    gradient of the newest task; from TorchJD in nothing but the solver.
+    gradient of the newest task; from TorchJD as `UPGrad` does.
     """
 
     def _project(self, gram: Matrix, preference: Matrix, precision: float) -> Matrix:

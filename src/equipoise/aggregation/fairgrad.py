@@ -46,8 +46,9 @@ class FairGrad(Aggregation):
     Differs from the authors' code, which minimises the squared residual (weights up to 23 percent
     off for small gradients) and clips the combined gradient to norm 1: the equation is solved
     exactly, and clipping is left to ``torch.nn.utils.clip_grad_norm_``. A gradient of zero has
-    weight 0 instead of an arbitrary large one; gradients that cancel get the weights with which
-    they cancel.
+    weight 0 instead of an arbitrary large one; gradients that cancel, up to
+    ``8 T`` units of the last digit, get the weights with which they cancel, and what rounding may
+    have taken from the Gramian in float32, ``4 T`` such units, is added to its diagonal.
     """
 
     def __init__(

@@ -29,7 +29,7 @@ class IMTL(Aggregation):
         \sum_j \alpha_j\, e^{s_j} g_j \cdot \frac{g_t}{\|g_t\|} = \text{const}, \qquad
         \sum_t \alpha_t = 1
 
-    Weights may be negative.
+    Weights may be negative, and then, seldom, raise all losses: see `IMTLG`.
 
     Args:
         losses: How many losses there are, or their unique names.

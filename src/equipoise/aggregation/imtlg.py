@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
+from equipoise.parts.checks import check_choice
 from equipoise.parts.solve import solve_gramian
 from equipoise.solvers import equal_projection
 
@@ -24,19 +26,24 @@ class IMTLG(Aggregation):
     .. math:: d = \sum_t w_t g_t, \qquad d \cdot \frac{g_t}{\|g_t\|} = \text{const}, \qquad
         \sum_t w_t = 1, \qquad\text{hence}\quad w \propto G^{-1} n,\quad n_t = \|g_t\|
 
-    Weights may be negative.
+    Weights may be negative. Where :math:`\sum_t (G^{-1} n)_t` is, the common projection is, too,
+    and the update raises *all* losses: in up to 14 percent of random steps with three losses and
+    gradients in four dimensions, hardly ever where parameters are many more than losses.
 
     Args:
         losses: How many losses there are, or their unique names.
         zero_gradients: Whether gradients of zero are left out (``"drop"``, as in TorchJD), or their
             projection, zero, is the common one (``"stop"``, as in conflictfree, and the limit of
             the formula as a gradient vanishes): then the update is zero.
+        sign: Whether weights sum to 1 whatever that does to the losses (``"paper"``), or have the
+            sign with which the common projection is positive, so that none is raised
+            (``"descent"``): they then may sum to -1.
         options: See `Aggregation`. Here ``heads`` is ``"plain"`` unless given, as in the paper: a
             negative weight would make a loss's own parameters raise it. ``balancer(losses)`` has
             no such exception; use ``backward`` where a loss has parameters of its own.
 
     Raises:
-        ValueError: If ``zero_gradients`` is unknown.
+        ValueError: If ``zero_gradients`` or ``sign`` is unknown.
 
     Example:
         >>> import torch
@@ -61,16 +68,19 @@ class IMTLG(Aggregation):
         losses: LossNames,
         *,
         zero_gradients: Literal["drop", "stop"] = "drop",
+        sign: Literal["paper", "descent"] = "paper",
         **options: Unpack[AggregationOptions],
     ) -> None:
         options.setdefault("heads", "plain")
         super().__init__(losses, **options)
-        if zero_gradients not in ("drop", "stop"):
-            raise ValueError(f"`zero_gradients` is {zero_gradients!r}; write 'drop' or 'stop'.")
+        check_choice("zero_gradients", zero_gradients, ("drop", "stop"))
+        check_choice("sign", sign, ("paper", "descent"))
         self.zero_gradients = zero_gradients
+        self.sign = sign
 
     def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
-        weights = solve_gramian(gradients.gram(), equal_projection).to(values.dtype)
+        solver = partial(equal_projection, descending=self.sign == "descent")
+        weights = solve_gramian(gradients.gram(), solver).to(values.dtype)
         if self.zero_gradients == "drop":
             return weights
         zero = (gradients.norms() == 0).to(values.dtype)

@@ -61,7 +61,8 @@ class NashMTL(Aggregation):
     is exact and has no memory. The norm is clipped by the weights, so that they are those that
     were applied; with ``every`` above 1 the unclipped ones are reused, and each step between
     updates is clipped by its own gradient, at the price of one more pass. A gradient of zero has
-    weight 0; gradients that cancel get the weights with which they cancel.
+    weight 0; gradients that cancel get the weights with which they cancel; float32 is dealt with as
+    in `FairGrad`.
     """
 
     bargained: Tensor

@@ -43,7 +43,8 @@ class UPGrad(DualCone):
     References:
         Quinton, Rey 2024, arXiv 2406.16232, Section 3.2, proposition 1.
 
-    Differs from the authors' code in nothing but the solver.
+    Differs from the authors' code in nothing but the solver, and in what is added to the diagonal
+    of a Gramian in float32: ``4 T`` units of the last digit of each squared norm.
     """
 
     def _project(self, gram: Matrix, preference: Matrix, precision: float) -> Matrix:

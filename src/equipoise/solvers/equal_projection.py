@@ -11,7 +11,9 @@ from equipoise.solvers.scaling import DOUBLE, Array, is_finite, rounding, unit_d
 _DEPENDENT = 1e-12
 
 
-def equal_projection(gramian: Array, precision: float = DOUBLE) -> Array:
+def equal_projection(
+    gramian: Array, precision: float = DOUBLE, *, descending: bool = False
+) -> Array:
     r"""Weights of IMTL-G: the combined gradient has the same projection onto every gradient.
 
     $$w = \frac{G^{-1} n}{1^\top G^{-1} n}, \qquad n_t = \|g_t\| = \sqrt{G_{tt}}$$
@@ -19,13 +21,16 @@ def equal_projection(gramian: Array, precision: float = DOUBLE) -> Array:
     Args:
         gramian: `G`, `[T, T]`.
         precision: machine epsilon of the dtype in which the gradients were measured.
+        descending: whether the common projection is to be positive also where weights then sum to
+            -1.
 
     Returns:
-        `w`, `[T]`, sums to 1, entries may be negative; NaN where the Gramian is not finite. A
-        gradient that is zero is dropped: its weight is 0. Where gradients are dependent: if equal
-        projections are possible, the shortest solution in units of one over the lengths; if only
-        a projection of zero is equal (opposite gradients), the weights with which the gradients
-        cancel. Where no multiple of the direction has weights of sum 1, the mean, 1 / T.
+        `w`, `[T]`, sums to 1 (or -1, see above), entries may be negative; NaN where the Gramian is
+        not finite. A gradient that is zero is dropped: its weight is 0. Where gradients are
+        dependent: if equal projections are possible, the shortest solution in units of one over
+        the lengths; if only a projection of zero is equal (opposite gradients), the weights with
+        which the gradients cancel. Where no multiple of the direction has weights of sum 1, the
+        mean, 1 / T.
 
     Example:
         >>> equal_projection(np.diag([1.0, 9.0]))
@@ -49,7 +54,7 @@ def equal_projection(gramian: Array, precision: float = DOUBLE) -> Array:
     if abs(total) <= dependent * float(np.abs(solution).sum()):
         solution, total = np.ones_like(solution), float(len(solution))
     weights = np.zeros(len(lengths))
-    weights[present] = solution / total
+    weights[present] = solution / (abs(total) if descending else total)
     return weights
 
 
