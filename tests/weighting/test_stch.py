@@ -99,7 +99,7 @@ def test_losses_of_exactly_zero_stay_finite(form):
         ({"form": "smooth"}, "'plain' or 'log'"),
         ({"warmup": -1}, "`warmup` is -1"),
         ({"nadir_steps": 0}, "`nadir_steps` is 0"),
-        ({"preference": [1.0, -1.0]}, "none may be negative"),
+        ({"preference": [1.0, -1.0]}, "no entry may be negative"),
         ({"preference": [0.5, 0.5], "form": "log"}, "belong to form='plain'"),
         ({"reference": torch.ones(2), "form": "log"}, "belong to form='plain'"),
     ],

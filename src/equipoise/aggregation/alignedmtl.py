@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
 from equipoise.losses import per_loss
+from equipoise.parts.checks import check_choice
 from equipoise.parts.solve import solve_gramian
 from equipoise.solvers import EigenvalueScale, aligned
 
@@ -65,8 +66,7 @@ class AlignedMTL(Aggregation):
     ) -> None:
         options.setdefault("heads", "plain")
         super().__init__(losses, **options)
-        if scale_mode not in ("min", "median", "rmse"):
-            raise ValueError(f"`scale_mode` is {scale_mode!r}; write 'min', 'median' or 'rmse'.")
+        check_choice("scale_mode", scale_mode, ("min", "median", "rmse"))
         self.scale_mode: EigenvalueScale = scale_mode
         self.option("preference", per_loss(preference, self.names, "preference"))
 

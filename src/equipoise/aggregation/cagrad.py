@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
-from equipoise.parts.reduction import Reduction, checked_reduction
+from equipoise.parts.checks import check_choice, check_within
+from equipoise.parts.reduction import Reduction
 from equipoise.parts.solve import solve_gramian
 from equipoise.solvers import cagrad_weights, dual_cone_projection
 from equipoise.solvers.scaling import norm_bounds
@@ -69,13 +70,13 @@ class CAGrad(Aggregation):
         **options: Unpack[AggregationOptions],
     ) -> None:
         super().__init__(losses, **options)
-        if not 0 <= c < math.inf:
-            raise ValueError(f"`c` is {c}; it must be finite and not negative.")
+        check_within(0, math.inf, closed="low", c=c)
         if rescale not in (0, 1, 2):
             raise ValueError(f"`rescale` is {rescale!r}; write 0, 1 (1 + c^2) or 2 (1 + c).")
         self.c = c
         self.rescale = rescale
-        self.reduction = checked_reduction(reduction)
+        check_choice("reduction", reduction, ("sum", "mean"))
+        self.reduction = reduction
 
     def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
         weights = solve_gramian(gradients.gram(), partial(_coefficients, c=self.c))

@@ -9,7 +9,7 @@ import numpy as np
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
 from equipoise.losses import per_loss
-from equipoise.parts.checks import check_choice
+from equipoise.parts.checks import check_choice, check_shares
 from equipoise.parts.solve import solve_gramian
 from equipoise.solvers.scaling import unit_diagonal
 
@@ -77,8 +77,7 @@ class ConFIG(Aggregation):
         options.setdefault("heads", "plain")
         super().__init__(losses, **options)
         given = per_loss(preference, self.names, "preference")
-        if bool((given < 0).any()) or not bool(given.any()):
-            raise ValueError(f"`preference` is {preference}; it needs a positive number, no sign.")
+        check_shares("preference", given)
         check_choice("length", length, LENGTHS)
         self.length = length
         self.option("preference", given)

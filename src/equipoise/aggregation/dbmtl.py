@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
-from equipoise.parts.checks import check_not_negative, check_positive
+from equipoise.parts.checks import check_not_negative, check_positive, check_within
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,8 +72,7 @@ class DBMTL(Aggregation):
         **options: Unpack[AggregationOptions],
     ) -> None:
         super().__init__(losses, **options)
-        if not 0 <= beta < 1:
-            raise ValueError(f"`beta` is {beta}; it lies in [0, 1).")
+        check_within(0, 1, closed="low", beta=beta)
         check_not_negative(beta_sigma=beta_sigma)
         check_positive(eps=eps)
         self.beta = beta

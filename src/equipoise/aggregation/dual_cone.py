@@ -9,6 +9,7 @@ import numpy as np
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
 from equipoise.losses import per_loss
+from equipoise.parts.checks import check_not_negative, check_shares
 from equipoise.parts.solve import solve_gramian
 
 if TYPE_CHECKING:
@@ -48,12 +49,9 @@ class DualCone(Aggregation):
         **options: Unpack[AggregationOptions],
     ) -> None:
         super().__init__(losses, **options)
-        for name, number in (("norm_eps", norm_eps), ("reg_eps", reg_eps)):
-            if not number >= 0:
-                raise ValueError(f"`{name}` is {number}; it must not be negative.")
+        check_not_negative(norm_eps=norm_eps, reg_eps=reg_eps)
         given = per_loss(1.0 if preference is None else preference, self.names, "preference")
-        if bool((given < 0).any()):
-            raise ValueError(f"`preference` is {given.tolist()}; no entry may be negative.")
+        check_shares("preference", given, all_zero=True)
         self.averages = preference is None
         self.norm_eps = norm_eps
         self.reg_eps = reg_eps

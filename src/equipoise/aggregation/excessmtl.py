@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
-from equipoise.parts.checks import check_not_negative, check_positive
-from equipoise.parts.reduction import Reduction, checked_reduction
+from equipoise.parts.checks import check_choice, check_not_negative, check_positive
+from equipoise.parts.reduction import Reduction
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,7 +83,8 @@ class ExcessMTL(Aggregation):
         check_not_negative(n_warmup_steps=n_warmup_steps, eps_baseline=eps_baseline)
         self.robust_step_size = robust_step_size
         self.n_warmup_steps = n_warmup_steps
-        self.reduction = checked_reduction(reduction)
+        check_choice("reduction", reduction, ("sum", "mean"))
+        self.reduction = reduction
         self.eps_h = eps_h
         self.eps_baseline = eps_baseline
         count = len(self.names)

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
+from equipoise.parts.checks import check_within
 from equipoise.parts.solve import solve_gramian
 from equipoise.solvers import alpha_fairness
 
@@ -55,8 +56,7 @@ class FairGrad(Aggregation):
         self, losses: LossNames, *, alpha: float = 1.0, **options: Unpack[AggregationOptions]
     ) -> None:
         super().__init__(losses, **options)
-        if not 0 < alpha < math.inf:
-            raise ValueError(f"`alpha` is {alpha}; it must be finite and positive.")
+        check_within(0, math.inf, closed="neither", alpha=alpha)
         self.alpha = alpha
 
     def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:

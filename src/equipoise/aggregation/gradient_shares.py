@@ -8,7 +8,7 @@ import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
 from equipoise.losses import per_loss
-from equipoise.parts.checks import check_positive
+from equipoise.parts.checks import check_positive, check_shares, check_within
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,12 +77,8 @@ class GradientShares(Aggregation):
     ) -> None:
         super().__init__(losses, **options)
         found = per_loss(1.0 if shares is None else shares, self.names, "shares")
-        if bool((found < 0).any()) or not bool(found.any()):
-            msg = f"`shares` is {shares}; it has no negative number and not only zeros."
-            raise ValueError(msg)
-        if not 0 <= ema_decay <= 1:
-            msg = f"`ema_decay` is {ema_decay}; it must lie in [0, 1]."
-            raise ValueError(msg)
+        check_shares("shares", found)
+        check_within(0, 1, ema_decay=ema_decay)
         check_positive(total_norm=total_norm, eps=eps)
         self.total_norm = total_norm
         self.ema_decay = ema_decay

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
-from equipoise.parts.checks import check_choice, check_not_negative
+from equipoise.parts.checks import check_choice, check_not_negative, check_within
 from equipoise.parts.random import Drawing
 from equipoise.solvers.scaling import rounding
 
@@ -80,8 +80,7 @@ class GradVac(Aggregation):
         if granularity == "tensor":
             self.looks_at = "gradients"
         super().__init__(losses, **options)
-        if not 0 <= beta <= 1:
-            raise ValueError(f"`beta` is {beta}; a decay lies between 0 and 1.")
+        check_within(0, 1, beta=beta)
         check_not_negative(eps=eps)
         self.beta = beta
         self.eps = eps

@@ -8,7 +8,7 @@ import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
 from equipoise.losses import per_loss
-from equipoise.parts.checks import check_positive
+from equipoise.parts.checks import check_positive, check_within
 from equipoise.parts.inverse import inverse_weights
 
 if TYPE_CHECKING:
@@ -68,9 +68,7 @@ class InverseGradientNorm(Aggregation):
         **options: Unpack[AggregationOptions],
     ) -> None:
         super().__init__(losses, **options)
-        if not 0 <= momentum < 1:
-            msg = f"`momentum` is {momentum}; it must lie in [0, 1)."
-            raise ValueError(msg)
+        check_within(0, 1, closed="low", momentum=momentum)
         check_positive(eps=eps)
         self.momentum = momentum
         self.eps = eps

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
-from equipoise.parts.checks import check_choice, check_not_negative
+from equipoise.parts.checks import check_choice, check_not_negative, check_within
 from equipoise.parts.marking import mark
 
 if TYPE_CHECKING:
@@ -101,9 +101,7 @@ class LearningRateAnnealing(Aggregation):
         **options: Unpack[AggregationOptions],
     ) -> None:
         super().__init__(losses, **options)
-        if not 0 < alpha <= 1:
-            msg = f"`alpha` is {alpha}; it must lie in (0, 1]."
-            raise ValueError(msg)
+        check_within(0, 1, closed="high", alpha=alpha)
         check_not_negative(eps=eps)
         check_choice("numerator", numerator, ("max", "mean"))
         check_choice("pooling", pooling, ("elements", "layer_means", "layer_ratios"))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
+from equipoise.parts.checks import check_within
 from equipoise.parts.marking import mark
 
 if TYPE_CHECKING:
@@ -67,12 +68,8 @@ class MetaBalance(Aggregation):
         **options: Unpack[AggregationOptions],
     ) -> None:
         super().__init__(losses, **options)
-        if not 0 <= relax_factor <= 1:
-            msg = f"`relax_factor` is {relax_factor}; it must lie in [0, 1]."
-            raise ValueError(msg)
-        if not 0 <= beta < 1:
-            msg = f"`beta` is {beta}; it must lie in [0, 1)."
-            raise ValueError(msg)
+        check_within(0, 1, relax_factor=relax_factor)
+        check_within(0, 1, closed="low", beta=beta)
         self.relax_factor = relax_factor
         self.beta = beta
         self.option("is_target", mark(target, self.names, "target"))

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
-from equipoise.parts.reduction import Reduction, checked_reduction
+from equipoise.parts.checks import check_choice
+from equipoise.parts.reduction import Reduction
 from equipoise.parts.solve import solve
 from equipoise.solvers import min_norm_point
 
@@ -70,17 +71,14 @@ class MGDA(Aggregation):
         **options: Unpack[AggregationOptions],
     ) -> None:
         super().__init__(losses, **options)
-        if normalization not in ("none", "l2", "loss", "loss+"):
-            raise ValueError(
-                f"`normalization` is {normalization!r}; write 'none', 'l2', 'loss' or 'loss+'."
-            )
-        if apply_to not in ("raw", "normalized"):
-            raise ValueError(f"`apply_to` is {apply_to!r}; write 'raw' or 'normalized'.")
+        check_choice("normalization", normalization, ("none", "l2", "loss", "loss+"))
+        check_choice("apply_to", apply_to, ("raw", "normalized"))
         self.normalization = normalization
         if normalization in ("loss", "loss+"):
             self.defined_for = "nonnegative"
         self.apply_to = apply_to
-        self.reduction = checked_reduction(reduction)
+        check_choice("reduction", reduction, ("sum", "mean"))
+        self.reduction = reduction
 
     def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
         divisors = self._divisors(values, gradients)

@@ -9,7 +9,7 @@ import torch
 from equipoise.aggregation.base import Aggregation, AggregationOptions
 from equipoise.aggregation.mgda import Normalization
 from equipoise.gradients.gradients import Gradients
-from equipoise.parts.checks import check_choice, check_not_negative
+from equipoise.parts.checks import check_choice, check_not_negative, check_within
 from equipoise.parts.solve import solve
 from equipoise.solvers.simplex import simplex_projection
 
@@ -90,8 +90,7 @@ class MoCo(Aggregation):
         check_choice("normalization", normalization, get_args(Normalization))
         check_choice("tracks", tracks, ("gradient", "loss_length"))
         check_choice("simplex", simplex, ("projection", "softmax"))
-        if not 0 < beta <= 1:
-            raise ValueError(f"`beta` is {beta}; it lies in (0, 1].")
+        check_within(0, 1, closed="high", beta=beta)
         check_not_negative(gamma=gamma, rho=rho, beta_sigma=beta_sigma, gamma_sigma=gamma_sigma)
         self.beta, self.beta_sigma = beta, beta_sigma
         self.gamma, self.gamma_sigma = gamma, gamma_sigma

@@ -10,7 +10,7 @@ from equipoise.aggregation.base import Aggregation, AggregationOptions
 from equipoise.aggregation.con_fig import LENGTHS, Length, conflict_free
 from equipoise.gradients.gradients import Gradients
 from equipoise.gradients.linalg import column_blocks
-from equipoise.parts.checks import check_choice, check_not_negative
+from equipoise.parts.checks import check_choice, check_not_negative, check_within
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,9 +83,7 @@ class MomentumConFIG(Aggregation):
         **options: Unpack[AggregationOptions],
     ) -> None:
         super().__init__(losses, **options)
-        for name, decay in (("beta_1", beta_1), ("beta_2", beta_2)):
-            if not 0 <= decay < 1:
-                raise ValueError(f"`{name}` is {decay}; a decay lies in [0, 1).")
+        check_within(0, 1, closed="low", beta_1=beta_1, beta_2=beta_2)
         check_not_negative(eps=eps)
         check_choice("length", length, LENGTHS)
         self.beta_1 = beta_1

@@ -12,6 +12,7 @@ from equipoise.aggregation.base import Aggregation, AggregationOptions
 from equipoise.gradients.measure import Meter
 from equipoise.gradients.measuring import Measuring
 from equipoise.losses import Terms
+from equipoise.parts.checks import check_not_negative
 from equipoise.parts.solve import solve_gramian
 from equipoise.solvers import nash_bargaining
 from equipoise.solvers.scaling import norm_bounds
@@ -71,8 +72,7 @@ class NashMTL(Aggregation):
         self, losses: LossNames, *, max_norm: float = 1.0, **options: Unpack[AggregationOptions]
     ) -> None:
         super().__init__(losses, **options)
-        if not max_norm >= 0:
-            raise ValueError(f"`max_norm` is {max_norm}; write a positive norm, or 0 for none.")
+        check_not_negative(max_norm=max_norm)
         self.max_norm = max_norm
         if self.every > 1:
             self.state("bargained", torch.ones(len(self.names)))

@@ -9,7 +9,7 @@ import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
 from equipoise.losses import per_loss
-from equipoise.parts.checks import check_positive
+from equipoise.parts.checks import check_positive, check_within
 from equipoise.parts.solve import solve_gramian
 from equipoise.solvers.least_distance import nearest_direction
 from equipoise.solvers.scaling import norm_bounds
@@ -85,8 +85,7 @@ class PCD(Aggregation):
         primary = self.names[0] if primary is None else primary
         if primary not in self.names:
             raise ValueError(f"`primary` is {primary!r}; the losses are {', '.join(self.names)}.")
-        if not 0 <= beta < 1:
-            raise ValueError(f"`beta` is {beta}; it lies in [0, 1).")
+        check_within(0, 1, closed="low", beta=beta)
         check_positive(eps=eps)
         self.beta = beta
         self.eps = eps

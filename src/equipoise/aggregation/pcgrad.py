@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
+from equipoise.parts.checks import check_choice, check_not_negative
 from equipoise.parts.random import Drawing
-from equipoise.parts.reduction import Reduction, checked_reduction
+from equipoise.parts.reduction import Reduction
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,14 +68,13 @@ class PCGrad(Aggregation):
         **options: Unpack[AggregationOptions],
     ) -> None:
         super().__init__(losses, **options)
-        if order not in ("random", "ascending"):
-            raise ValueError(f"`order` is {order!r}; write 'random' or 'ascending'.")
-        if not eps >= 0:
-            raise ValueError(f"`eps` is {eps}; it must not be negative.")
+        check_choice("order", order, ("random", "ascending"))
+        check_not_negative(eps=eps)
         self.order = order
         self.project_on_own = project_on_own
         self.eps = eps
-        self.reduction = checked_reduction(reduction)
+        check_choice("reduction", reduction, ("sum", "mean"))
+        self.reduction = reduction
         self.drawing = Drawing(self.names, generator)
 
     def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:

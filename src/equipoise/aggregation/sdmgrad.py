@@ -10,7 +10,7 @@ import torch
 from equipoise.aggregation.base import AggregationOptions
 from equipoise.aggregation.observing import ObservingAggregation
 from equipoise.losses import per_loss
-from equipoise.parts.checks import check_not_negative, check_positive
+from equipoise.parts.checks import check_not_negative, check_positive, check_within
 from equipoise.parts.solve import solve
 from equipoise.solvers.simplex import simplex_projection
 
@@ -84,8 +84,7 @@ class SDMGrad(ObservingAggregation):
         super().__init__(losses, **options)
         check_not_negative(lambda_=lambda_)
         check_positive(lr=lr, n_iter=n_iter)
-        if not 0 <= momentum < 1:
-            raise ValueError(f"`momentum` is {momentum}; it lies in [0, 1).")
+        check_within(0, 1, closed="low", momentum=momentum)
         self.lambda_ = lambda_
         self.lr = lr
         self.momentum = momentum

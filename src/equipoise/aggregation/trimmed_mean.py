@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
+from equipoise.parts.checks import check_not_negative
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,8 +61,7 @@ class TrimmedMean(Aggregation):
         **options: Unpack[AggregationOptions],
     ) -> None:
         super().__init__(losses, **options)
-        if trim_number < 0:
-            raise ValueError(f"`trim_number` is {trim_number}; write 0 or more.")
+        check_not_negative(trim_number=trim_number)
         self.trim_number = trim_number
 
     def _combine(self, values: Tensor, gradients: Gradients) -> Tensor:

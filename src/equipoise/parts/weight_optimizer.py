@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
 
+from equipoise.parts.checks import check_choice, check_positive
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -42,12 +44,8 @@ class WeightOptimizer:
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
     ) -> None:
-        if rule not in ("adam", "sgd"):
-            msg = f"`optimizer` is {rule!r}; write 'adam' or 'sgd'."
-            raise ValueError(msg)
-        if not lr > 0:
-            msg = f"`lr` is {lr}; a learning rate is positive."
-            raise ValueError(msg)
+        check_choice("optimizer", rule, ("adam", "sgd"))
+        check_positive(lr=lr)
         self.rule = rule
         self.lr = lr
         self.weight_decay = weight_decay

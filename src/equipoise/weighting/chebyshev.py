@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from torch.nn.functional import one_hot
 
 from equipoise.losses import per_loss
+from equipoise.parts.checks import check_within
 from equipoise.weighting.preference import PreferenceWeighting
 
 if TYPE_CHECKING:
@@ -60,9 +61,7 @@ class Chebyshev(PreferenceWeighting):
         **options: Unpack[BalancerOptions],
     ) -> None:
         super().__init__(losses, preference=preference, **options)
-        if not 0 <= tchebycheff_weight <= 1:
-            msg = f"`tchebycheff_weight` is {tchebycheff_weight}; it must lie in [0, 1]."
-            raise ValueError(msg)
+        check_within(0, 1, tchebycheff_weight=tchebycheff_weight)
         self.tchebycheff_weight = tchebycheff_weight
         ideal = per_loss(0.0 if reference is None else reference, self.names, "reference")
         self.option("reference", ideal)

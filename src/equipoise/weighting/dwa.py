@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from equipoise.parts.checks import check_choice, check_positive, check_steps
 from equipoise.weighting.base import Weighting
 
 if TYPE_CHECKING:
@@ -74,15 +75,9 @@ class DWA(Weighting):
         **options: Unpack[BalancerOptions],
     ) -> None:
         super().__init__(losses, **options)
-        if not temperature > 0:
-            msg = f"`temperature` is {temperature}; it must be positive."
-            raise ValueError(msg)
-        if window is not None and window < 1:
-            msg = f"`window` is {window}; it is a number of steps, at least 1, or None."
-            raise ValueError(msg)
-        if windows not in ("consecutive", "sliding"):
-            msg = f"`windows` is {windows!r}; write 'consecutive' or 'sliding'."
-            raise ValueError(msg)
+        check_positive(temperature=temperature)
+        check_steps(window=window)
+        check_choice("windows", windows, ("consecutive", "sliding"))
         self.temperature = temperature
         self.window = window
         self.windows = windows

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from equipoise.losses import per_loss
+from equipoise.parts.checks import check_shares, check_within
 from equipoise.weighting.base import Weighting
 
 if TYPE_CHECKING:
@@ -63,16 +64,10 @@ class DynamicTaskPrioritization(Weighting):
         **options: Unpack[BalancerOptions],
     ) -> None:
         super().__init__(losses, **options)
-        if not 0 < alpha <= 1:
-            msg = f"`alpha` is {alpha}; it must lie in (0, 1]."
-            raise ValueError(msg)
-        if not 0 < floor < 1:
-            msg = f"`floor` is {floor}; it must lie in (0, 1)."
-            raise ValueError(msg)
+        check_within(0, 1, closed="high", alpha=alpha)
+        check_within(0, 1, closed="neither", floor=floor)
         exponents = per_loss(gamma, self.names, "gamma")
-        if bool((exponents < 0).any()):
-            msg = f"`gamma` is {gamma}; it must be at least 0."
-            raise ValueError(msg)
+        check_shares("gamma", exponents, all_zero=True)
         self.alpha = alpha
         self.floor = floor
         self.option("gamma", exponents)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from equipoise.losses import per_loss, read_losses
+from equipoise.parts.checks import check_choice, check_not_negative
 from equipoise.parts.weight_optimizer import WeightOptimizer
 from equipoise.weighting.base import Weighting
 
@@ -82,12 +83,8 @@ class FAMO(Weighting):
         **options: Unpack[BalancerOptions],
     ) -> None:
         super().__init__(losses, **options)
-        if not gamma >= 0:
-            msg = f"`gamma` is {gamma}; it must be at least 0."
-            raise ValueError(msg)
-        if after not in ("observed", "next_batch"):
-            msg = f"`after` is {after!r}; write 'observed' or 'next_batch'."
-            raise ValueError(msg)
+        check_not_negative(gamma=gamma)
+        check_choice("after", after, ("observed", "next_batch"))
         self.after = after
         self.optimizer = WeightOptimizer(self, "adam", lr, weight_decay=gamma)
         # Gaps to a minimum below zero are as good as any.

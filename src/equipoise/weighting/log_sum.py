@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from equipoise.losses import per_loss
+from equipoise.parts.checks import check_not_negative
 from equipoise.weighting.base import Weighting
 
 if TYPE_CHECKING:
@@ -59,9 +60,7 @@ class LogSum(Weighting):
         **options: Unpack[BalancerOptions],
     ) -> None:
         super().__init__(losses, **options)
-        if not offset >= 0:
-            msg = f"`offset` is {offset}; it must be at least 0."
-            raise ValueError(msg)
+        check_not_negative(offset=offset)
         self.offset = offset
         self.option("factor", per_loss(factor, self.names, "factor"))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from equipoise.losses import per_loss
-from equipoise.parts.checks import check_choice, check_positive
+from equipoise.parts.checks import check_choice, check_positive, check_within
 from equipoise.parts.inverse import inverse_weights
 from equipoise.weighting.base import Weighting
 
@@ -71,9 +71,7 @@ class NTKTrace(Weighting):
         **options: Unpack[BalancerOptions],
     ) -> None:
         super().__init__(losses, **options)
-        if not 0 <= momentum < 1:
-            msg = f"`momentum` is {momentum}; it must lie in [0, 1)."
-            raise ValueError(msg)
+        check_within(0, 1, closed="low", momentum=momentum)
         check_choice("pooling", pooling, ("mean", "trace"))
         check_positive(eps=eps)
         self.momentum = momentum

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from equipoise.losses import per_loss
+from equipoise.parts.checks import check_shares
 from equipoise.weighting.base import Weighting
 
 if TYPE_CHECKING:
@@ -55,7 +56,5 @@ class PreferenceWeighting(Weighting):
 
     def _checked(self, preference: PerLoss | float) -> Tensor:
         numbers = per_loss(preference, self.names, "preference")
-        if bool((numbers < 0).any()) or not bool(numbers.any()):
-            msg = f"`preference` is {preference}; it has no negative number and not only zeros."
-            raise ValueError(msg)
+        check_shares("preference", numbers)
         return numbers

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
+from equipoise.parts.checks import check_choice, check_not_negative, check_positive, check_within
 from equipoise.parts.random import Drawing
 from equipoise.weighting.base import Weighting
 
@@ -81,9 +82,7 @@ class ReLoBRaLo(Weighting):
     ) -> None:
         super().__init__(losses, **options)
         _check(alpha, expected_rho, temperature, eps)
-        if source not in ("paper", "code"):
-            msg = f"`source` is {source!r}; write 'paper' or 'code'."
-            raise ValueError(msg)
+        check_choice("source", source, ("paper", "code"))
         self.alpha = alpha
         self.expected_rho = expected_rho
         self.temperature = temperature
@@ -136,13 +135,6 @@ class ReLoBRaLo(Weighting):
 
 
 def _check(alpha: float, expected_rho: float, temperature: float, eps: float) -> None:
-    for name, number in (("alpha", alpha), ("expected_rho", expected_rho)):
-        if not 0 <= number <= 1:
-            msg = f"`{name}` is {number}; it must lie in [0, 1]."
-            raise ValueError(msg)
-    if not temperature > 0:
-        msg = f"`temperature` is {temperature}; it must be positive."
-        raise ValueError(msg)
-    if not eps >= 0:
-        msg = f"`eps` is {eps}; it must be at least 0."
-        raise ValueError(msg)
+    check_within(0, 1, alpha=alpha, expected_rho=expected_rho)
+    check_positive(temperature=temperature)
+    check_not_negative(eps=eps)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from equipoise.parts.checks import check_choice
 from equipoise.weighting.base import Weighting
 
 if TYPE_CHECKING:
@@ -76,12 +77,8 @@ class SoftAdapt(Weighting):
         **options: Unpack[BalancerOptions],
     ) -> None:
         super().__init__(losses, **options)
-        if variant not in ("original", "normalized", "loss_weighted"):
-            msg = f"`variant` is {variant!r}; write 'original', 'normalized' or 'loss_weighted'."
-            raise ValueError(msg)
-        if source not in ("code", "paper"):
-            msg = f"`source` is {source!r}; write 'code' or 'paper'."
-            raise ValueError(msg)
+        check_choice("variant", variant, ("original", "normalized", "loss_weighted"))
+        check_choice("source", source, ("code", "paper"))
         self.order = order if order is not None else 4 if window is None else window - 1
         self.window = self.order + 1 if window is None else window
         if not 1 <= self.order < self.window:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from equipoise.losses import per_loss
+from equipoise.parts.checks import check_choice, check_positive, check_shares
 from equipoise.weighting.base import Weighting
 
 if TYPE_CHECKING:
@@ -100,9 +101,7 @@ class STCH(Weighting):
     ) -> None:
         given = 1 / len(self.names) if preference is None else preference
         shares = per_loss(given, self.names, "preference")
-        if bool((shares < 0).any()):
-            msg = f"`preference` is {shares.tolist()}; none may be negative."
-            raise ValueError(msg)
+        check_shares("preference", shares, all_zero=True)
         self.option("preference", shares)
         ideal = 0.0 if reference is None else reference
         self.option("reference", per_loss(ideal, self.names, "reference"))
@@ -132,12 +131,8 @@ class STCH(Weighting):
 
 
 def _check_form(form: str, mu: float, warmup: int, nadir_steps: int) -> None:
-    if form not in ("plain", "log"):
-        msg = f"`form` is {form!r}; write 'plain' or 'log'."
-        raise ValueError(msg)
-    if not mu > 0:
-        msg = f"`mu` is {mu}; it must be positive."
-        raise ValueError(msg)
+    check_choice("form", form, ("plain", "log"))
+    check_positive(mu=mu)
     if warmup < 0 or nadir_steps < 1:
         msg = f"`warmup` is {warmup}, at least 0; `nadir_steps` is {nadir_steps}, at least 1."
         raise ValueError(msg)
