@@ -68,7 +68,7 @@ def per_loss(
     *,
     default: float | None = None,
 ) -> Tensor:
-    """One number a loss, as a ``[T]`` float64 tensor, from a mapping, a sequence or one number.
+    """One number per loss, as a ``[T]`` float64 tensor, from a mapping, a sequence or one number.
 
     Args:
         given: By name, in order, or one number for all.

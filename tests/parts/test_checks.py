@@ -70,7 +70,7 @@ def test_shares_are_not_negative_and_not_all_zero_unless_that_is_allowed():
     check_shares("p", torch.tensor([0.0, 1.0]))
     check_shares("p", torch.zeros(2), all_zero=True)
     for numbers in ([0.0, 0.0], [1.0, -1.0]):
-        with pytest.raises(ValueError, match="`p` is .* no negative number and not only zeros"):
+        with pytest.raises(ValueError, match=r"`p` is .* no negative number and not only zeros"):
             check_shares("p", torch.tensor(numbers))
     with pytest.raises(ValueError, match="no entry may be negative"):
         check_shares("p", torch.tensor([1.0, -1.0]), all_zero=True)

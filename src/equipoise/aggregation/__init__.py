@@ -1,4 +1,4 @@
-"""Aggregations: balancers that look at gradients, one file a method."""
+"""Aggregations: balancers that look at gradients, one file per method."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class AlignedMTL(Aggregation):
 
     Args:
         losses: How many losses there are, or their unique names.
-        preference: ``p``, one number or one a loss; authors' code: 1, the sum of the aligned
+        preference: ``p``, one number or one per loss; authors' code: 1, the sum of the aligned
             gradients. ``1 / T`` is their mean, as in TorchJD.
         scale_mode: The common eigenvalue ``lambda``: the smallest kept (``"min"``, paper), their
             ``"median"`` (the lower of two) or their mean (``"rmse"``, as the authors call it).

@@ -38,7 +38,7 @@ class ConFIG(Aggregation):
 
     Args:
         losses: How many losses there are, or their unique names.
-        preference: ``p``, in what proportion the cosines are to be, one number or one a loss;
+        preference: ``p``, in what proportion the cosines are to be, one number or one per loss;
             paper: all equal.
         length: ``"projection"`` is the formula above (paper). The others are those of the authors'
             ``TrackMinimum``, ``TrackMaximum`` and ``TrackHarmonicAverage``:

@@ -27,7 +27,7 @@ class DualCone(Aggregation):
 
     Args:
         losses: How many losses there are, or their unique names.
-        preference: ``p``, one number or one a loss, not negative; ``None`` is one over the number
+        preference: ``p``, one number or one per loss, not negative; ``None`` is one over the number
             of losses that are there.
         norm_eps: Below this trace the Gramian counts as zero.
         reg_eps: Added to the diagonal of the Gramian of trace 1.

@@ -19,7 +19,7 @@ class DualProj(DualCone):
 
     Args:
         losses: How many losses there are, or their unique names.
-        preference: ``p``, one number or one a loss, not negative; ``None`` is the mean of the
+        preference: ``p``, one number or one per loss, not negative; ``None`` is the mean of the
             losses that are there.
         norm_eps: Where the trace of ``G`` is below it, ``G / tr G`` counts as zero and ``w = p``;
             TorchJD: 1e-4. With 0 nothing depends on the scale of the losses.

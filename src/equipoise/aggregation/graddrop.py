@@ -41,8 +41,8 @@ class GradDrop(Aggregation):
 
     Args:
         losses: How many losses there are, or their unique names.
-        leak: ``l_t``, what each loss lets through of what the mask drops, one number or one a loss
-            in [0, 1]; paper: 0.
+        leak: ``l_t``, what each loss lets through of what the mask drops, one number or one per
+            loss in [0, 1]; paper: 0.
         eps: Added to the denominator of the purity; paper and TorchJD 0, FAMO's repository 1e-8,
             LibMTL 1e-7.
         max_norm: Scales the result down to this norm; ``None`` never does. FAMO's repository: 1.

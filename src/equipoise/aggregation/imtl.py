@@ -33,7 +33,7 @@ class IMTL(Aggregation):
 
     Args:
         losses: How many losses there are, or their unique names.
-        initial: ``s`` before the first step, one number or one a loss; paper: 0.
+        initial: ``s`` before the first step, one number or one per loss; paper: 0.
         lr: Learning rate of ``s``.
         optimizer: What descends on ``s``: ``"adam"`` or ``"sgd"``.
         options: See `Aggregation`. Here ``heads`` is ``"plain"`` unless given: a negative weight

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class NTKWeights(Aggregation):
-    r"""Weighs losses by their inverse share of the neural tangent kernel, one row a loss.
+    r"""Weighs losses by their inverse share of the neural tangent kernel, one row per loss.
 
     With :math:`\sqrt{|L_i|}` for the residual of loss ``i``,
 

@@ -1,4 +1,4 @@
-"""`ObservingAggregation`: what methods that look at more than one mini-batch a step share."""
+"""`ObservingAggregation`: what methods that look at more than one mini-batch per step share."""
 
 from __future__ import annotations
 

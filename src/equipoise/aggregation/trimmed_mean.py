@@ -77,7 +77,7 @@ class TrimmedMean(Aggregation):
 def _without_extremes(rows: Sequence[Tensor]) -> list[Tensor]:
     """Leaves out the largest and the smallest, entry by entry; the others come in any order.
 
-    Far cheaper than to sort a few numbers a column, of which few go.
+    Far cheaper than to sort a few numbers per column, of which few go.
     """
     kept = list(rows)
     for extreme, inner in ((torch.maximum, torch.minimum), (torch.minimum, torch.maximum)):

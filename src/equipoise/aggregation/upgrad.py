@@ -21,7 +21,7 @@ class UPGrad(DualCone):
 
     Args:
         losses: How many losses there are, or their unique names.
-        preference: ``p``, one number or one a loss, not negative; ``None`` is the mean of the
+        preference: ``p``, one number or one per loss, not negative; ``None`` is the mean of the
             losses that are there (paper).
         norm_eps: Where the trace of ``G`` is below it, ``G / tr G`` counts as zero and ``w = p``;
             authors' code: 1e-4. With 0 nothing depends on the scale of the losses.

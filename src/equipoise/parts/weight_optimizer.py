@@ -19,7 +19,7 @@ Rule: TypeAlias = Literal["adam", "sgd"]
 class WeightOptimizer:
     """Adam (Kingma & Ba 2015, arXiv 1412.6980, Algorithm 1) or plain SGD on a ``[T]`` buffer.
 
-    Moments and step counts are buffers of the owner, one entry a loss, so that those of an absent
+    Moments and step counts are buffers of the owner, one entry per loss, so that those of an absent
     loss rest.
 
     Args:

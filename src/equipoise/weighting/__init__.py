@@ -1,4 +1,4 @@
-"""Weightings: balancers that look at loss values only, one file a method."""
+"""Weightings: balancers that look at loss values only, one file per method."""
 
 from __future__ import annotations
 

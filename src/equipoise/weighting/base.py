@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Weighting(Balancer):
-    """A balancer that looks at loss values only: one backward pass a step, as for a plain sum.
+    """A balancer that looks at loss values only: one backward pass per step, as for a plain sum.
 
     A method supplies `_weigh`.
     """

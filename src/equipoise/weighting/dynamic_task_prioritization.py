@@ -29,7 +29,7 @@ class DynamicTaskPrioritization(Weighting):
     Args:
         losses: How many losses there are, or their unique names.
         alpha: How much the newest index counts, in (0, 1].
-        gamma: Focus on hard tasks, one number or one a loss, at least 0.
+        gamma: Focus on hard tasks, one number or one per loss, at least 0.
         floor: Indices below it count as it: at 0 the weight would be infinite.
         options: See `Balancer`.
 

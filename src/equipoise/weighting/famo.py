@@ -40,7 +40,7 @@ class FAMO(Weighting):
         lr: Learning rate of the logits; authors: 0.025.
         gamma: :math:`\gamma`, weight decay of the logits; paper: 1e-3. The authors' ``famo.py`` has
             1e-2, their experiments 1e-5.
-        min_losses: ``b_i``, what each loss can fall to, one number or one a loss, before
+        min_losses: ``b_i``, what each loss can fall to, one number or one per loss, before
             priorities; authors: 0.
         after: Where the losses after the step come from. ``"observed"``: from `observe`, as in the
             paper. ``"next_batch"``: the losses of the next step stand in for them; no further

@@ -20,7 +20,7 @@ class Fixed(Weighting):
 
     Args:
         losses: How many losses there are, or their unique names.
-        weights: One number a loss, by name or in order.
+        weights: One number per loss, by name or in order.
         options: See `Balancer`.
 
     Raises:

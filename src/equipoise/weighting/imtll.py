@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class IMTLL(Weighting):
-    r"""Learns one scale a loss, so that all scaled losses come to 1.
+    r"""Learns one scale per loss, so that all scaled losses come to 1.
 
     Descends on
 
@@ -28,7 +28,7 @@ class IMTLL(Weighting):
 
     Args:
         losses: How many losses there are, or their unique names.
-        initial: ``s_i`` before the first step, one number or one a loss; authors: 0.
+        initial: ``s_i`` before the first step, one number or one per loss; authors: 0.
         lr: Learning rate of ``s``.
         optimizer: What descends on ``s``: ``"adam"`` or ``"sgd"``.
         options: See `Balancer`.

@@ -35,7 +35,7 @@ class NTKTrace(Weighting):
         momentum: :math:`\beta`; jaxpi: 0.9, observing at each 1000th step; the paper: 0.
         pooling: ``"mean"`` is jaxpi's; ``"trace"`` the paper's: :math:`k_i` the trace and ``K``
             the sum of the traces.
-        initial: The weights to begin with, one number or one a loss.
+        initial: The weights to begin with, one number or one per loss.
         eps: :math:`\epsilon`, which bounds the weights; jaxpi: 1e-5.
         options: See `Balancer`.
 
