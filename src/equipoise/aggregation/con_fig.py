@@ -50,6 +50,7 @@ class ConFIG(Aggregation):
         ValueError: If ``length`` is unknown, or ``preference`` has a negative number or only zeros.
 
     Example:
+        >>> import torch
         >>> from equipoise import Gradients
         >>> gradients = Gradients(torch.tensor([[1.0, 0.0], [0.0, 3.0]]))
         >>> ConFIG(["a", "b"]).combine(torch.ones(2), gradients)

@@ -37,6 +37,7 @@ class IMTLL(Weighting):
         ValueError: If ``lr`` is not positive or ``optimizer`` is unknown.
 
     Example:
+        >>> import torch
         >>> balancer = IMTLL(2, optimizer="sgd", lr=0.5)
         >>> balancer.weigh(torch.tensor([3.0, 1.0]))
         tensor([1., 1.])
