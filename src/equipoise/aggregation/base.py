@@ -201,9 +201,12 @@ class Aggregation(Balancer):
         rest = [*leaves.shared, *leaves.inputs]
         if not own:
             return [replace(how.weighted(terms, weights), retain_graph=compiled)]
+        # The shared part first: an optimizer inside the pass may change what lies behind it.
         parts = [
-            how.weighted(terms, self._own_weights(terms, weights), own),
-            replace(how.weighted(terms, weights, rest), retain_graph=compiled),
+            how.weighted(terms, weights, rest),
+            replace(
+                how.weighted(terms, self._own_weights(terms, weights), own), retain_graph=compiled
+            ),
         ]
         sharded = self.processes.count > 1 and self._meter.sharding.reached_by(terms.tensors)
         if sharded:
@@ -211,7 +214,7 @@ class Aggregation(Balancer):
             return parts
         # Hooks of a wrapper, and a callable, want one pass in which every leaf is reached once.
         one_pass = self.processes.count > 1 or how.backward is not None
-        return [how.found(parts, [*own, *rest])] if one_pass else parts
+        return [how.found(parts, [*rest, *own])] if one_pass else parts
 
     def _combined(self, step: Step, how: BackwardPass, measured: Measurement) -> Outcome:
         """The update of a combined gradient; what is not watched gets the plain sum."""

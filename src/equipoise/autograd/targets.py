@@ -75,6 +75,18 @@ def flat(gradient: Tensor) -> Tensor:
     return gradient.reshape(-1)
 
 
+def refuse_sparse(gradients: Iterable[Tensor | None]) -> None:
+    """Raises a ``TypeError`` at a sparse gradient, which cannot be compared with dense ones."""
+    for gradient in gradients:
+        if gradient is not None and gradient.layout != torch.strided:
+            msg = (
+                f"The gradient of a parameter of shape {tuple(gradient.shape)} is sparse, and only "
+                "dense ones can be compared. Build its layer with `sparse=False`, or name with "
+                "`wrt` the other parameters to watch."
+            )
+            raise TypeError(msg)
+
+
 def watch(losses: Sequence[Tensor], wrt: Wrt, names: Sequence[str] | None = None) -> Watched:
     """Finds what ``wrt`` means in the graph of these losses.
 

@@ -10,7 +10,7 @@ from torch import Tensor, distributed
 
 from equipoise.autograd.accumulate import backward as go_backward
 from equipoise.autograd.fabric import permitted
-from equipoise.autograd.targets import flat
+from equipoise.autograd.targets import flat, refuse_sparse
 from equipoise.gradients.linalg import at_least_float32, inner
 from equipoise.gradients.update import Update, gradients_at
 from equipoise.parallel.dtensor import cut_over, local
@@ -42,6 +42,7 @@ def direction(
     if any(leaf in average.sharding.shards() for leaf in leaves):
         return _of_shards(updates, leaves, average, retain_graph=retain_graph)
     found = gradients_at(updates, leaves, retain_graph=retain_graph)
+    refuse_sparse(found)
     if average.processes.count == 1 or all(update.averaged for update in updates):
         return found
     pairs = zip(found, leaves, strict=True)
