@@ -61,7 +61,7 @@ class Capabilities:
         weighting: Whether it gives one weight per loss; else a combined gradient.
         stateful: Whether a step depends on earlier ones.
         random: Whether it draws random numbers.
-        watches: Where gradients are watched if nothing else is said; ``None`` for loss values.
+        watches: Where gradients are watched; ``"named"`` for tensors, ``None`` for loss values.
     """
 
     looks_at: LooksAt
@@ -118,7 +118,9 @@ def capabilities(method: str | Balancer) -> Capabilities:
 def _watches(balancer: Balancer) -> str | None:
     while isinstance(balancer, Wrapper):
         balancer = balancer.balancer
-    return balancer.default_wrt if isinstance(balancer, aggregation.Aggregation) else None
+    if not isinstance(balancer, aggregation.Aggregation):
+        return None
+    return balancer._wrt[0] if isinstance(balancer._wrt[0], str) else "named"
 
 
 def create_balancer(name: str, losses: LossNames, **options: object) -> Balancer:
