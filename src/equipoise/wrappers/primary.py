@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -95,6 +95,9 @@ class Primary(Wrapper):
             return below
         updates = [self._oppose(step, how, below.updates)]
         return Outcome(self._raised(step, below.weights), updates, below.gradients)
+
+    def _from_beside(self, kept: dict[str, Any]) -> dict[str, Tensor]:
+        return {"counterweight": kept["resting"][1]}
 
     def _applies_to(self, step: Step) -> bool:
         return self.primary in step.terms.present_names

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -96,6 +96,9 @@ class Shares(Wrapper):
         below = self.balancer._step(scaled, how, wrt, decide)
         self.balancer._note(scaled.terms, below.weights, below.gradients)
         return Outcome(weights * below.weights.to(weights), below.updates, measured)
+
+    def _from_beside(self, kept: dict[str, Any]) -> dict[str, Tensor]:
+        return {"shares": kept["shares"]}
 
     def _measure(self, step: Step, wrt: Wrt | None) -> Gradients | None:
         """The gradients whose norms are divided; ``None`` where the weights rest."""
