@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from equipoise.autograd import shared
+from equipoise.autograd.errors import warn_of_donated_buffers
 from equipoise.autograd.graph import Parting
 from equipoise.balancer import Balancer, BalancerOptions, Decide, LooksAt, Outcome, Step
 from equipoise.gradients.gradients import Gradients
@@ -92,6 +93,7 @@ class Aggregation(Balancer):
             )
             raise ValueError(msg)
         self.heads = heads
+        self._warned = False
         self._wrt: tuple[Wrt] = (self.default_wrt if wrt is None else wrt,)  # no submodule of ours
         self._refuse_shards(Sharding(), self._wrt[0])
         self._meter = Meter(
@@ -146,6 +148,7 @@ class Aggregation(Balancer):
         return Outcome(weights, updates, measured.gradients)
 
     def _measure(self, terms: Terms, watched: Watched, how: BackwardPass) -> Measurement:
+        self._warned = self._warned or warn_of_donated_buffers(terms.tensors)
         return self._meter.run(
             terms,
             watched,
