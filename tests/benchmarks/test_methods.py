@@ -14,7 +14,7 @@ from equipoise.benchmarks.methods import (
     summary,
 )
 from equipoise.benchmarks.problems import find_problem
-from equipoise.benchmarks.request import RequestError
+from equipoise.benchmarks.refusal import RequestError
 
 
 def test_every_balancer_and_optimizer_of_the_library_can_be_compared():

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TypeAlias
@@ -12,7 +11,7 @@ from typing import TypeAlias
 import equipoise as eq
 from equipoise.balancer import BalancerOptions
 from equipoise.benchmarks.problem import Trial
-from equipoise.benchmarks.request import RequestError
+from equipoise.benchmarks.refusal import RequestError, did_you_mean
 from equipoise.optim import AutoBalance, MTAdam
 from equipoise.registry import balancer_class
 
@@ -28,9 +27,12 @@ FIXED = "fixed"
 TASK_PRIORITIZATION = "dynamictaskprioritization"
 
 MULTI_TERM_OPTIMIZERS: Mapping[str, type[AutoBalance | MTAdam]] = MappingProxyType(
-    {"autobalance": AutoBalance, "mtadam": MTAdam}
+    {kind.__name__.lower(): kind for kind in (AutoBalance, MTAdam)}
 )
-"""Methods that turn the losses into the update themselves, and so replace the optimizer."""
+"""Methods that turn the losses into the update themselves, and so replace the optimizer.
+
+Nowhere else in the benchmarks are they listed: compare, bench and list read them here.
+"""
 
 _WORDS: Mapping[str, OptionValue] = {"true": True, "false": False, "none": None}
 
@@ -165,7 +167,7 @@ def _parse_method(text: str) -> Method:
     written, *options = text.split(":")
     name = written.strip().lower().replace("-", "").replace("_", "")
     if name not in method_names():
-        nearest = _nearest(name, method_names())
+        nearest = did_you_mean(name, method_names())
         raise RequestError(f"Unknown balancer {written!r}. {nearest}`equipoise list` shows all.")
     method = Method(name, dict(_parse_option(name, option) for option in options))
     for missing in _missing_options(method):
@@ -186,20 +188,14 @@ def _missing_options(method: Method) -> list[str]:
     ]
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"Did you mean {close[0]!r}? " if close else ""
-
-
 def _parse_option(method: str, text: str) -> tuple[str, OptionValue]:
     key, _, value = (part.strip() for part in text.partition("="))
     if not (key and value):
         raise RequestError(f"The option {text!r} of {method!r} is written name=value.")
     known = option_names(method)
     if key not in known:
-        raise RequestError(
-            f"{method!r} has no option {key!r}. {_nearest(key, known)}It takes {', '.join(known)}."
-        )
+        hint = did_you_mean(key, known)
+        raise RequestError(f"{method!r} has no option {key!r}. {hint}It takes {', '.join(known)}.")
     return key, _read(value)
 
 
