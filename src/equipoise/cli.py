@@ -171,18 +171,24 @@ def bench(
 
 
 @app.command(name="list")
-def list_everything() -> None:
-    """Shows the methods and the problems."""
-    from rich.console import Console
+def list_everything(
+    method: Annotated[
+        str | None, typer.Argument(help="Shows this method's options. Default: all, in short.")
+    ] = None,
+) -> None:
+    """Shows the methods and the problems, or one method with its options."""
+    with _answering():
+        _require_extras()
+        from rich.console import Console
 
-    from equipoise.benchmarks.catalogue import catalogue
+        from equipoise.benchmarks.catalogue import catalogue, method_card
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=200)  # a file or a pipe has no width to wrap at
-    for table in catalogue():
-        console.print(table)
-        console.print()
+        console = Console()
+        if not console.is_terminal:
+            console = Console(width=200)  # a file or a pipe has no width to wrap at
+        for part in catalogue() if method is None else method_card(method):
+            console.print(part)
+            console.print()
 
 
 def _require_extras() -> None:

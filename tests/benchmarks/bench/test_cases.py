@@ -12,6 +12,7 @@ from equipoise.benchmarks.bench.cases import (
 )
 from equipoise.benchmarks.bench.contender import ModelContender
 from equipoise.benchmarks.bench.models import MODELS
+from equipoise.benchmarks.bench.pass_counter import PassCounter
 from equipoise.benchmarks.bench.request import parse_priced_methods
 from equipoise.benchmarks.methods import MULTI_TERM_OPTIMIZERS, Method
 from equipoise.benchmarks.refusal import RequestError
@@ -81,6 +82,15 @@ def test_a_step_of_an_optimizer_is_compared_with_one_of_adam_and_moves_every_par
 def test_where_gradients_are_watched_stands_in_the_label():
     (case,) = method_cases([Method("gradnorm")], Knobs(wrt="representation", rows=2))
     assert case.label == "gradnorm:wrt=representation:rows=2"
+
+
+def test_where_a_method_watches_itself_goes_before_what_is_set_for_all():
+    (case,) = method_cases([Method("gradnorm", {"wrt": "shared"})], Knobs(wrt="representation"))
+    assert case.label == "gradnorm:wrt=shared"
+    contender = ModelContender(tiny(3), case.build)
+    with PassCounter(contender.model.trunk) as counter:
+        contender.steps(1)
+    assert counter.through == 4
 
 
 def test_a_single_row_is_refused():

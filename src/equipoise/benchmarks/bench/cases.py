@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, cast
 
@@ -74,16 +74,20 @@ class Knobs:
         if self.rows is not None and self.rows < 2:
             raise RequestError(f"--rows is at least 2, to compare gradients; got {self.rows}.")
 
-    def options(self) -> dict[str, object]:
-        """The keywords for a constructor of `equipoise.Aggregation`."""
+    def options(self, own: Collection[str] = ()) -> dict[str, object]:
+        """The keywords for a constructor of `equipoise.Aggregation`.
+
+        Args:
+            own: The options that a method was given itself; they are left alone.
+        """
         given: dict[str, object] = {} if self.wrt is None else {"wrt": self.wrt}
         if self.rows is not None:
             given["measuring"] = eq.Measuring(rows=self.rows)
-        return given
+        return {key: value for key, value in given.items() if key not in own}
 
-    def suffix(self) -> str:
+    def suffix(self, own: Collection[str] = ()) -> str:
         """What rows of methods with these options are called behind their own label."""
-        wrt = "" if self.wrt is None else f":wrt={self.wrt}"
+        wrt = "" if self.wrt is None or "wrt" in own else f":wrt={self.wrt}"
         return wrt if self.rows is None else f"{wrt}:rows={self.rows}"
 
 
@@ -170,8 +174,8 @@ def _cases(method: Method, knobs: Knobs) -> list[Case]:
 def _aggregation_case(method: Method, knobs: Knobs, every: int) -> Case:
     timed = Method(method.name, {**method.options, "every": every})
     label = timed.label if every > 1 else method.label
-    build = _balancer_step(timed, knobs.options())
-    return Case(label + knobs.suffix(), build, "method", method.name, every)
+    build = _balancer_step(timed, knobs.options(method.options))
+    return Case(label + knobs.suffix(method.options), build, "method", method.name, every)
 
 
 def _balancer_step(method: Method, given: dict[str, object]) -> Build:
