@@ -237,21 +237,23 @@ def _read_comparison(
 def _run(comparison: Comparison) -> None:
     from rich.console import Console
 
-    from equipoise.benchmarks.compare.comparison import check
+    from equipoise.benchmarks.compare.comparison import check, outdated
     from equipoise.benchmarks.compare.comparison import compare as run_comparison
     from equipoise.benchmarks.compare.console import LiveBars
 
-    steps = check(comparison)
+    steps, earlier = check(comparison), outdated(comparison)
     _make_folder(comparison.folder)
     console = Console()
+    if earlier:
+        console.print(earlier, soft_wrap=True)
     try:
         with LiveBars(comparison, steps, console) as bars:
             run_comparison(comparison, bars)
     except KeyboardInterrupt:
         typer.echo("Stopped; the same command continues here.", err=True)
-        _show(comparison.folder, console)
+        _show(comparison, console)
         raise typer.Exit(INTERRUPTED) from None
-    _show(comparison.folder, console)
+    _show(comparison, console)
 
 
 def _make_folder(folder: Path) -> None:
@@ -263,17 +265,19 @@ def _make_folder(folder: Path) -> None:
         raise RequestError(f"--out {folder} cannot be made: {error.strerror}.") from error
 
 
-def _show(folder: Path, console: Console) -> None:
+def _show(comparison: Comparison, console: Console) -> None:
     from equipoise.benchmarks.compare.console import ranking_table, weights_table
     from equipoise.benchmarks.compare.report import read_standings, write_report
     from equipoise.benchmarks.compare.results import Results
 
-    if not Results(folder).read():
+    if not any(
+        run.experiment == comparison.experiment for run in Results(comparison.folder).read()
+    ):
         return  # stopped before the first run was finished
-    rows = read_standings(folder)
+    rows = read_standings(comparison.folder, comparison.experiment)
     console.print(ranking_table(rows))
     console.print(weights_table(rows))
-    console.print(f"Report: {write_report(folder)}", soft_wrap=True)
+    console.print(f"Report: {write_report(comparison.folder, rows)}", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import torch
 Name = TypeVar("Name", bound=Hashable)
 
 _SECONDS_PER_TURN = 0.05
+_MOST_PERIODS_PER_TURN = 200
 
 
 class Contender(ABC):
@@ -131,4 +132,5 @@ def _warm_up(match: Match) -> int:
     match.plain.steps(1)
     period = match.own.period
     seconds = match.own.seconds_per_step(period)
-    return period * max(1, math.ceil(_SECONDS_PER_TURN / (seconds * period)))
+    wanted = math.ceil(_SECONDS_PER_TURN / max(seconds * period, 1e-9))
+    return period * min(max(1, wanted), _MOST_PERIODS_PER_TURN)

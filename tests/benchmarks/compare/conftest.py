@@ -5,13 +5,16 @@ from pathlib import Path
 import pytest
 
 from equipoise.benchmarks.compare.comparison import Comparison
+from equipoise.benchmarks.compare.fingerprint import UNKNOWN
 from equipoise.benchmarks.compare.request import TrainingOptions
-from equipoise.benchmarks.compare.results import Run
+from equipoise.benchmarks.compare.run import Experiment, Run
 from equipoise.benchmarks.compare.training import train
 from equipoise.benchmarks.methods import parse_methods
 from tests.benchmarks.small import problem
 
 OPTIONS = TrainingOptions(epochs=2, batch_size=8, lr=1e-2)
+EXPERIMENT = Experiment("small", OPTIONS, UNKNOWN)
+"""Of the fixture `runs`, which carry no fingerprint."""
 
 
 @pytest.fixture
@@ -25,11 +28,16 @@ def comparison(tmp_path: Path) -> Comparison:
     )
 
 
+def train_some(methods: str, seeds: int) -> list[Run]:
+    """Real runs of the small problem, seed by seed."""
+    return [
+        train(problem(), method, OPTIONS, seed, watch=lambda *_: None)
+        for seed in range(seeds)
+        for method in parse_methods(methods)
+    ]
+
+
 @pytest.fixture(scope="session")
 def runs() -> list[Run]:
     """Three methods, three seeds, all of them real."""
-    return [
-        train(problem(), method, OPTIONS, seed, watch=lambda *_: None)
-        for seed in range(3)
-        for method in parse_methods("equal,right,mtadam")
-    ]
+    return train_some("equal,right,mtadam", seeds=3)

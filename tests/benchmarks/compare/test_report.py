@@ -12,7 +12,7 @@ from equipoise.benchmarks.compare.results import Results
 from equipoise.benchmarks.compare.statistics import standings
 from equipoise.benchmarks.compare.step_times import write_timing
 from equipoise.benchmarks.refusal import RequestError
-from tests.benchmarks.compare.conftest import OPTIONS
+from tests.benchmarks.compare.conftest import EXPERIMENT, OPTIONS
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 PICTURES = ("ranking", "metric", "losses", "weights")
@@ -23,7 +23,7 @@ def folder(tmp_path, runs):
     results = Results(tmp_path)
     for run in runs:
         results.append(run)
-    write_timing(tmp_path, "small", OPTIONS, {"equal": 1.02, "mtadam": 2.5})
+    write_timing(tmp_path, EXPERIMENT, {"equal": 1.02, "mtadam": 2.5})
     return tmp_path
 
 

@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from equipoise.benchmarks.compare.results import Results, Run
+from equipoise.benchmarks.compare.results import Results
+from equipoise.benchmarks.compare.run import Run
 from equipoise.benchmarks.refusal import RequestError
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import dataclasses
 
 from equipoise.benchmarks.compare.step_times import read_timing, relative_step_times, write_timing
-from tests.benchmarks.compare.conftest import OPTIONS
+from tests.benchmarks.compare.conftest import EXPERIMENT, OPTIONS
 from tests.benchmarks.small import problem
 
 
@@ -39,14 +39,14 @@ def test_all_methods_take_turns_with_the_plain_sum(comparison):
 
 
 def test_ratios_of_other_methods_stay_and_those_of_other_options_do_not(tmp_path):
-    write_timing(tmp_path, "small", OPTIONS, {"equal": 1.0, "mtadam": 2.0})
-    write_timing(tmp_path, "small", OPTIONS, {"mtadam": 3.0})
-    assert read_timing(tmp_path, "small", OPTIONS) == {"equal": 1.0, "mtadam": 3.0}
-    longer = dataclasses.replace(OPTIONS, batch_size=4)
-    assert read_timing(tmp_path, "small", longer) == {}
-    write_timing(tmp_path, "small", longer, {"equal": 4.0})
-    assert read_timing(tmp_path, "small", OPTIONS) == {}
+    write_timing(tmp_path, EXPERIMENT, {"equal": 1.0, "mtadam": 2.0})
+    write_timing(tmp_path, EXPERIMENT, {"mtadam": 3.0})
+    assert read_timing(tmp_path, EXPERIMENT) == {"equal": 1.0, "mtadam": 3.0}
+    longer = dataclasses.replace(EXPERIMENT, options=dataclasses.replace(OPTIONS, batch_size=4))
+    assert read_timing(tmp_path, longer) == {}
+    write_timing(tmp_path, longer, {"equal": 4.0})
+    assert read_timing(tmp_path, EXPERIMENT) == {}
 
 
 def test_nothing_measured_is_no_ratio(tmp_path):
-    assert read_timing(tmp_path, "small", OPTIONS) == {}
+    assert read_timing(tmp_path, EXPERIMENT) == {}

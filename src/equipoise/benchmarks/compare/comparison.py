@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
+from equipoise.benchmarks.compare.fingerprint import take_fingerprint
 from equipoise.benchmarks.compare.request import TrainingOptions
-from equipoise.benchmarks.compare.results import Results, Run
-from equipoise.benchmarks.compare.step_times import relative_step_times, write_timing
+from equipoise.benchmarks.compare.results import Results
+from equipoise.benchmarks.compare.run import Experiment, Run
+from equipoise.benchmarks.compare.step_times import read_timing, relative_step_times, write_timing
 from equipoise.benchmarks.compare.trainers import build_trainer
 from equipoise.benchmarks.compare.training import batches, start_trial, steps_per_epoch, train
 from equipoise.benchmarks.methods import Method
@@ -34,6 +37,12 @@ class Comparison:
     seeds: Sequence[int]
     options: TrainingOptions
     folder: Path
+
+    @cached_property
+    def experiment(self) -> Experiment:
+        """What its runs have in common; taken once, as it starts a trial."""
+        fingerprint = take_fingerprint(self.problem, self.options.batch_size)
+        return Experiment(self.problem.name, self.options, fingerprint)
 
 
 @dataclass(frozen=True)
@@ -95,11 +104,12 @@ def compare(comparison: Comparison, observer: Observer) -> None:
         observer: Is told how it goes.
 
     Raises:
-        RequestError: If `results.jsonl` cannot be read.
+        RequestError: If the folder's files cannot be read; nothing in them is changed then.
     """
     results = Results(comparison.folder)
-    results.repair()
     to_do = _unfinished(comparison, results.read())
+    read_timing(comparison.folder, comparison.experiment)
+    results.repair()
     observer.planned(to_do)
     if to_do:
         observer.timing()
@@ -112,23 +122,55 @@ def compare(comparison: Comparison, observer: Observer) -> None:
             comparison.options,
             planned.seed,
             watch=observer.stepped,
+            fingerprint=comparison.experiment.fingerprint,
         )
         results.append(run)
         observer.finished(run)
 
 
+def outdated(comparison: Comparison) -> str:
+    """Says which finished runs do not count, because the problem is no longer the same.
+
+    Args:
+        comparison: What is going to run.
+
+    Returns:
+        One sentence; empty where there is no such run. The runs stay in the file: they count again
+        once the problem is what it was.
+
+    Raises:
+        RequestError: If `results.jsonl` cannot be read.
+    """
+    now = comparison.experiment
+    wanted = {(method.label, seed) for method in comparison.methods for seed in comparison.seeds}
+    old = [
+        run.fingerprint
+        for run in Results(comparison.folder).read()
+        if replace(run.experiment, fingerprint=now.fingerprint) == now
+        and run.fingerprint != now.fingerprint
+        and (run.balancer, run.seed) in wanted
+    ]
+    if not old:
+        return ""
+    changed = dict.fromkeys(word for found in old for word in now.fingerprint.differences(found))
+    return (
+        f"{len(old)} finished runs are of an earlier {comparison.problem.name} "
+        f"({', '.join(changed)} differ); they are kept, and do not count here."
+    )
+
+
 def _unfinished(comparison: Comparison, runs: Sequence[Run]) -> list[Planned]:
     finished = {run.key for run in runs}
-    name, options = comparison.problem.name, comparison.options
     return [
         Planned(method, seed)
         for seed in comparison.seeds
         for method in comparison.methods
-        if (name, options, method.label, seed) not in finished
+        if (comparison.experiment, method.label, seed) not in finished
     ]
 
 
 def _measure_timing(comparison: Comparison) -> None:
-    problem, options = comparison.problem, comparison.options
-    ratios = relative_step_times(problem, comparison.methods, options, comparison.seeds[0])
-    write_timing(comparison.folder, problem.name, options, ratios)
+    ratios = relative_step_times(
+        comparison.problem, comparison.methods, comparison.options, comparison.seeds[0]
+    )
+    write_timing(comparison.folder, comparison.experiment, ratios)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -12,8 +11,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 
 from equipoise.benchmarks.compare.comparison import Comparison, Planned
-from equipoise.benchmarks.compare.results import Run
+from equipoise.benchmarks.compare.run import Run
 from equipoise.benchmarks.compare.statistics import Standing
+from equipoise.benchmarks.compare.table import format_weight, ranking_cells
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -46,6 +46,7 @@ class LiveBars:
             console=console,
         )
         self.bars: dict[str, TaskID] = {}
+        self.left: dict[str, int] = {}
         self.current: Planned | None = None
 
     def __enter__(self) -> Self:
@@ -72,6 +73,7 @@ class LiveBars:
             )
             self.progress.update(bar, completed=(seeds - left) * self.steps)
             self.bars[method.label] = bar
+            self.left[method.label] = left
         done = seeds * len(self.comparison.methods) - len(to_do)
         if done:
             self.progress.console.print(f"{done} runs were finished before; {len(to_do)} to do.")
@@ -91,10 +93,15 @@ class LiveBars:
             self.progress.update(self.bars[self.current.method.label], advance=1, state=state)
 
     def finished(self, run: Run) -> None:
-        """Shows the metric of the finished run."""
+        """Shows the metric of the finished run, or how it failed."""
+        self.left[run.balancer] -= 1
+        done = (len(self.comparison.seeds) - self.left[run.balancer]) * self.steps
         metric = "not finite" if run.metric is None else f"{run.metric:.3f}"
         state = f"seed {run.seed}: {run.problem.metric} {metric}"
-        self.progress.update(self.bars[run.balancer], state=state)
+        if run.failure is not None:
+            state = f"seed {run.seed}: {run.failure}"
+        # A run that was stopped by an error took fewer steps than the bar has room for.
+        self.progress.update(self.bars[run.balancer], completed=done, state=state)
 
 
 def ranking_table(standings: Sequence[Standing]) -> Table:
@@ -117,8 +124,7 @@ def ranking_table(standings: Sequence[Standing]) -> Table:
     table.add_column("seeds", justify="right")
     table.add_column("time per step\n/ plain sum", justify="right")
     for rank, row in enumerate(standings, start=1):
-        seeds = str(len(row.runs))
-        table.add_row(str(rank), row.title, str(row.metric), seeds, format_time(row.relative_time))
+        table.add_row(str(rank), row.title, *ranking_cells(row))
     return table
 
 
@@ -139,25 +145,3 @@ def weights_table(standings: Sequence[Standing]) -> Table:
         weights = (format_weight(weight) for weight in row.final_weights.values())
         table.add_row(row.balancer, *weights)
     return table
-
-
-def format_time(ratio: float | None) -> str:
-    """A relative time for a table.
-
-    Example:
-        >>> format_time(1.234), format_time(None)
-        ('1.23', 'not measured')
-    """
-    return "not measured" if ratio is None else f"{ratio:.2f}"
-
-
-def format_weight(weight: float) -> str:
-    """A weight for a narrow table: one digit below one, two above.
-
-    Example:
-        >>> format_weight(0.012345), format_weight(1.2345), format_weight(float("nan"))
-        ('0.01', '1.2', '')
-    """
-    if math.isnan(weight):
-        return ""
-    return f"{weight:.1g}" if abs(weight) < 1 else f"{weight:.2g}"

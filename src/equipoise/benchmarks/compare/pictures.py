@@ -11,7 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from equipoise.benchmarks.compare.results import Number, Run
+from equipoise.benchmarks.compare.run import Number, Run
 from equipoise.benchmarks.compare.statistics import Curve, Standing, mean_curve
 from equipoise.benchmarks.methods import PLAIN_SUM, RIGHT
 from equipoise.benchmarks.picture_frame import GREY, PALETTE, lay_out
@@ -79,14 +79,14 @@ def ranking_picture(standings: Sequence[Standing]) -> go.Figure:
         figure.add_trace(
             go.Scatter(
                 x=[row.metric.mean],
-                y=[row.title],
+                y=[row.legend],
                 error_x={"array": [row.metric.half_width or 0.0], "thickness": 2.5, "width": 6},
                 mode="markers+text",
-                text=[f"{row.metric.mean:.3f}"],
+                text=[f"{row.metric.mean:.3f}" if row.metric.count else ""],
                 textposition="top center",
                 marker={"color": colour, "size": 13},
-                name=row.title,
-                hovertemplate=f"{row.title}: {row.metric}<extra></extra>",
+                name=row.legend,
+                hovertemplate=f"{row.title}: {row.result}<extra></extra>",
             )
         )
     lay_out(figure, height=110 + 46 * len(standings))
@@ -144,6 +144,7 @@ def weights_picture(standings: Sequence[Standing]) -> go.Figure:
     drawn = np.concatenate([trace.y for trace in figure.data])
     # A method that all but switches a loss off for a step would squeeze everything else.
     low = np.nanpercentile(drawn, 10) / 3 if np.isfinite(drawn).any() else 1e-3
+    low = max(low, 1e-12)  # a share of nothing has no place on a logarithmic axis
     figure.update_yaxes(range=[float(np.log10(low)), 0.1], dtick=1, showticklabels=False)
     figure.update_yaxes(showticklabels=True, col=1)
     return figure
@@ -212,7 +213,7 @@ def _line(row: Standing, curve: Curve, style: Style, rank: int) -> go.Scatter:
         y=curve.means,
         mode="lines",
         line={"color": style.colour, "dash": style.dash, "width": 2},
-        name=row.title,
+        name=row.legend,
         legendgroup=row.balancer,
         legendrank=rank,
         hovertemplate=f"{row.title}, step %{{x}}: %{{y:.3g}}<extra></extra>",

@@ -9,7 +9,6 @@ from math import isnan
 from pathlib import Path
 from string import Template
 
-from equipoise.benchmarks.compare.console import format_time
 from equipoise.benchmarks.compare.pictures import (
     losses_picture,
     metric_picture,
@@ -17,8 +16,10 @@ from equipoise.benchmarks.compare.pictures import (
     weights_picture,
 )
 from equipoise.benchmarks.compare.results import FILE_NAME, Results
+from equipoise.benchmarks.compare.run import Experiment, Run
 from equipoise.benchmarks.compare.statistics import Standing, standings
 from equipoise.benchmarks.compare.step_times import read_timing
+from equipoise.benchmarks.compare.table import ranking_cells
 from equipoise.benchmarks.files import write_atomically
 from equipoise.benchmarks.methods import PLAIN_SUM, RIGHT
 from equipoise.benchmarks.page_frame import embed, render_page
@@ -27,12 +28,12 @@ from equipoise.benchmarks.refusal import RequestError
 REPORT_NAME = "report.html"
 
 
-def read_standings(folder: Path) -> list[Standing]:
-    """The ranking of the comparison that a folder was last used for.
+def read_standings(folder: Path, experiment: Experiment | None = None) -> list[Standing]:
+    """The ranking of an experiment.
 
     Args:
-        folder: Holds `results.jsonl`. Runs of other problems or options than its last line are
-            kept there, and left out here.
+        folder: Holds `results.jsonl`. Runs of other experiments are kept there, and left out here.
+        experiment: Which; by default that of the last line, for which the folder was last used.
 
     Returns:
         One row for each method, best first.
@@ -41,30 +42,53 @@ def read_standings(folder: Path) -> list[Standing]:
         RequestError: If the folder has no finished run, or its results cannot be read.
     """
     runs = Results(folder).read()
-    if not runs:
+    wanted = runs[-1].experiment if runs and experiment is None else experiment
+    chosen = [run for run in runs if run.experiment == wanted]
+    if wanted is None or not chosen:
         raise RequestError(
             f"{folder / FILE_NAME} holds no finished run; run equipoise compare first."
         )
-    problem, options = runs[-1].problem.name, runs[-1].options
-    chosen = [run for run in runs if (run.problem.name, run.options) == (problem, options)]
-    return standings(chosen, read_timing(folder, problem, options))
+    _check_comparable(folder, chosen)
+    return standings(chosen, read_timing(folder, wanted))
 
 
-def write_report(folder: Path) -> Path:
-    """Writes the page from what the folder holds.
+def _check_comparable(folder: Path, runs: Sequence[Run]) -> None:
+    """Refuses runs that the same problem and options cannot have left."""
+    for run in runs:
+        if _shape(run) != _shape(runs[0]):
+            raise RequestError(
+                f"{folder / FILE_NAME}: {run.balancer} with seed {run.seed} was recorded at other "
+                f"steps, or with other losses or another metric, than {runs[0].balancer} with seed "
+                f"{runs[0].seed}; delete the line of the one that is wrong."
+            )
+
+
+def _shape(run: Run) -> tuple[object, ...]:
+    facts, trajectory = run.problem, run.trajectory
+    metric = (facts.metric, facts.higher_is_better)
+    return metric, list(trajectory.losses), trajectory.steps, run.metric_steps
+
+
+def write_report(folder: Path, rows: Sequence[Standing] | None = None) -> Path:
+    """Writes the page.
 
     Args:
         folder: A comparison's folder.
+        rows: What it shows; by default what the folder was last used for.
 
     Returns:
         Where the page is.
 
     Raises:
-        RequestError: If there is nothing to report.
+        RequestError: If there is nothing to report, or the page cannot be written. A page that was
+            there before stays then.
     """
-    rows = read_standings(folder)
+    html = render(read_standings(folder) if rows is None else rows)
     page = folder / REPORT_NAME
-    write_atomically(page, render(rows))
+    try:
+        write_atomically(page, html)
+    except OSError as error:
+        raise RequestError(f"{page} cannot be written: {error.strerror}.") from error
     return page
 
 
@@ -115,16 +139,26 @@ def headline(rows: Sequence[Standing]) -> str:
     found = {row.balancer: row for row in rows}
     methods = [row for row in rows if row.balancer not in (PLAIN_SUM, RIGHT)]
     if not methods:
-        return f"{problem.name}: {rows[0].title} reaches {problem.metric} {rows[0].metric}."
+        return f"{problem.name}: {rows[0].title} reaches {problem.metric} {rows[0].result}."
     best, plain, right = methods[0], found.get(PLAIN_SUM), found.get(RIGHT)
-    sentence = f"{best.title} reaches {problem.metric} {best.metric.mean:.3f}"
+    sentence = _reached(best.title, f"reaches {problem.metric}", best)
     if plain:
-        sentence += f"; the plain sum of the losses reaches {plain.metric.mean:.3f}"
+        sentence += f"; {_reached('the plain sum of the losses', 'reaches', plain)}"
     if right:
-        sentence += f", the right weights, known beforehand, {right.metric.mean:.3f}"
+        sentence += f", {_reached('the right weights, known beforehand,', 'reach', right)}"
+    if best.failures:
+        return f"No balancer has a result for every seed: {sentence}."
     if plain and _before(plain, best, rows):
         return f"No balancer beats the plain sum here: {sentence}."
     return f"{sentence}."
+
+
+def _reached(who: str, reaches: str, row: Standing) -> str:
+    """What a row reached, in words; a mean over the seeds that survived is called one."""
+    if not row.metric.count:
+        return f"{who} had no result ({row.failures})"
+    reached = f"{who} {reaches} {row.metric.mean:.3f}"
+    return f"{reached} on the seeds that remain ({row.failures})" if row.failures else reached
 
 
 def _before(first: Standing, second: Standing, rows: Sequence[Standing]) -> bool:
@@ -157,8 +191,7 @@ def protocol(rows: Sequence[Standing]) -> str:
 
 
 def _ranking_row(rank: int, row: Standing) -> str:
-    cells = (str(row.metric), str(len(row.runs)), format_time(row.relative_time))
-    numbers = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+    numbers = "".join(f"<td>{escape(cell)}</td>" for cell in ranking_cells(row))
     return f'<tr><td>{rank}</td><th scope="row">{escape(row.title)}</th>{numbers}</tr>'
 
 

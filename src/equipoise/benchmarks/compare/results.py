@@ -4,104 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TypeAlias
 
-from equipoise.benchmarks.compare.request import TrainingOptions
+from equipoise.benchmarks.compare.run import Run
 from equipoise.benchmarks.refusal import RequestError
 
 FILE_NAME = "results.jsonl"
-Number: TypeAlias = float | None
-"""``None`` stands for a value that was absent or not finite: JSON has neither."""
 
-RunKey: TypeAlias = tuple[str, TrainingOptions, str, int]
-
-
-@dataclass(frozen=True)
-class ProblemFacts:
-    """What a report must know of a problem when its code is not at hand.
-
-    Args:
-        name: The problem's name.
-        description: One sentence.
-        metric: What was measured.
-        higher_is_better: Whether a larger metric is a better one.
-        labels: What some methods' rows are called.
-    """
-
-    name: str
-    description: str
-    metric: str
-    higher_is_better: bool
-    labels: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Trajectory:
-    """What was recorded every few steps of a run.
-
-    Args:
-        steps: ``[K]``, the numbers of the steps, from 1.
-        losses: ``[K]`` values for each loss, on the batch of that step.
-        weights: ``[K]`` weights for each loss, as applied in that step.
-    """
-
-    steps: list[int]
-    losses: dict[str, list[Number]]
-    weights: dict[str, list[Number]]
-
-
-@dataclass(frozen=True)
-class Run:
-    """One finished run.
-
-    Args:
-        problem: What was trained.
-        options: How.
-        balancer: The method's label.
-        seed: The seed.
-        metric: The metric after the last step.
-        metric_steps: ``[M]``, the steps after which the metric was measured, from 0.
-        metric_curve: ``[M]``, its values.
-        trajectory: Losses and weights.
-        seconds: How long the run took.
-    """
-
-    problem: ProblemFacts
-    options: TrainingOptions
-    balancer: str
-    seed: int
-    metric: Number
-    metric_steps: list[int]
-    metric_curve: list[Number]
-    trajectory: Trajectory
-    seconds: float
-
-    @property
-    def key(self) -> RunKey:
-        """What makes two runs the same run."""
-        return self.problem.name, self.options, self.balancer, self.seed
-
-    def to_line(self) -> str:
-        """The run as one line of JSON, without its line end."""
-        return json.dumps(asdict(self), allow_nan=False, separators=(",", ":"))
-
-    @classmethod
-    def from_line(cls, line: str | bytes) -> Run:
-        """The run that `to_line` wrote.
-
-        Raises:
-            ValueError: If the line is not whole, or holds something else.
-        """
-        fields = json.loads(line)
-        try:
-            fields["problem"] = ProblemFacts(**fields["problem"])
-            fields["options"] = TrainingOptions(**fields["options"])
-            fields["trajectory"] = Trajectory(**fields["trajectory"])
-            return cls(**fields)
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not a run: {error}") from error
+_LINE_START = b'{"problem":'
+"""How every line begins that `Run.to_line` wrote, and every piece of one."""
 
 
 class Results:
@@ -120,12 +31,17 @@ class Results:
         A torn last line, left by a killed process, is no finished run and is passed over.
 
         Raises:
-            RequestError: If a line before the last cannot be read.
+            RequestError: If another line cannot be read; the message names all of them.
         """
-        whole, torn = self._split()
-        lines = whole.splitlines() + ([torn] if _is_run(torn) else [])
-        runs = {run.key: run for run in map(self._parse, range(len(lines)), lines)}
-        return list(runs.values())
+        whole, last = self._split()
+        lines = whole.split(b"\n")[:-1]
+        if last and not _is_torn(last):
+            lines.append(last)
+        parsed = list(map(_parse, lines))
+        faults = {i: found for i, found in enumerate(parsed, start=1) if isinstance(found, str)}
+        if faults:
+            raise RequestError(self._faulty(faults))
+        return list({run.key: run for run in parsed if isinstance(run, Run)}.values())
 
     def append(self, run: Run) -> None:
         """Adds a run; when this returns, it is on the disk."""
@@ -137,37 +53,59 @@ class Results:
             os.fsync(file.fileno())
 
     def repair(self) -> bool:
-        """Completes or cuts off a torn last line; returns whether there was one."""
-        whole, torn = self._split()
-        if not torn:
+        """Completes or cuts off a torn last line; returns whether there was one.
+
+        What no run can have left there stays: `read` refuses it.
+        """
+        whole, last = self._split()
+        if not last:
             return False
         with self.path.open("r+b") as file:
-            file.truncate(len(whole))
-            if _is_run(torn):
+            if _is_torn(last):
+                file.truncate(len(whole))
+            else:
                 file.seek(0, os.SEEK_END)
-                file.write(torn + b"\n")
+                file.write(b"\n")
             file.flush()
             os.fsync(file.fileno())
         return True
 
     def _split(self) -> tuple[bytes, bytes]:
         """The whole lines, and what stands after the last line end."""
-        content = self.path.read_bytes() if self.path.exists() else b""
+        try:
+            content = self.path.read_bytes() if self.path.exists() else b""
+        except OSError as error:
+            raise RequestError(f"{self.path} cannot be read: {error.strerror}.") from error
         end = content.rfind(b"\n") + 1
         return content[:end], content[end:]
 
-    def _parse(self, index: int, line: bytes) -> Run:
-        try:
-            return Run.from_line(line)
-        except ValueError as error:
-            raise RequestError(
-                f"{self.path}, line {index + 1} cannot be read ({error}); delete that line."
-            ) from error
+    def _faulty(self, faults: dict[int, str]) -> str:
+        """One sentence for all faults, the first in detail."""
+        (first, reason), *others = faults.items()
+        where = f"{self.path}, line {first} cannot be read ({reason})"
+        if not others:
+            return f"{where}; correct or delete that line."
+        shown = [str(line) for line, _ in others[:10]]
+        more = ", ..." if len(others) > len(shown) else ""
+        return f"{where}, nor can line {', '.join(shown)}{more}; correct or delete these lines."
 
 
-def _is_run(line: bytes) -> bool:
+def _parse(line: bytes) -> Run | str:
+    """The run, or what is wrong with its line."""
     try:
-        Run.from_line(line)
-    except ValueError:
+        return Run.from_line(line)
+    except ValueError as error:
+        return str(error)
+
+
+def _is_torn(line: bytes) -> bool:
+    """Whether a last line is a run of which only the beginning was written."""
+    if not _LINE_START.startswith(line[: len(_LINE_START)]):
         return False
-    return True
+    try:
+        json.loads(line)
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        return True
+    except (RecursionError, ValueError):
+        pass
+    return False  # no beginning of an object is JSON: this one is whole, and no run

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from equipoise.benchmarks.compare.results import Number, Run
+from equipoise.benchmarks.compare.run import DIVERGED, Number, Run
 
 CONFIDENCE = 0.95
 
@@ -30,11 +30,15 @@ class Interval:
     count: int
 
     def __str__(self) -> str:
-        """The interval for a table, to three decimals."""
+        """The interval for a table, to three decimals; large numbers in powers of ten."""
         if not self.count:
             return "not finite"
-        spread = "" if self.half_width is None else f" ± {self.half_width:.3f}"
-        return f"{self.mean:.3f}{spread}"
+        spread = "" if self.half_width is None else f" ± {_short(self.half_width)}"
+        return f"{_short(self.mean)}{spread}"
+
+
+def _short(number: float) -> str:
+    return f"{number:.3f}" if abs(number) < 1e6 else f"{number:.3g}"
 
 
 def mean_interval(values: Sequence[Number]) -> Interval:
@@ -55,11 +59,14 @@ def mean_interval(values: Sequence[Number]) -> Interval:
     numbers = [value for value in values if value is not None]
     if not numbers:
         return Interval(math.nan, None, 0)
-    mean = float(np.mean(numbers))
+    # In units of the largest: a run on its way to infinity has squares that overflow.
+    unit = max(map(abs, numbers)) or 1.0
+    scaled = np.array(numbers) / unit
+    mean = float(np.mean(scaled)) * unit
     if len(numbers) == 1:
         return Interval(mean, None, 1)
     quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, df=len(numbers) - 1))
-    half_width = quantile * float(np.std(numbers, ddof=1)) / math.sqrt(len(numbers))
+    half_width = quantile * float(np.std(scaled, ddof=1)) * unit / math.sqrt(len(numbers))
     return Interval(mean, half_width, len(numbers))
 
 
@@ -103,7 +110,7 @@ class Standing:
     Args:
         balancer: The method's label.
         title: What the row is called.
-        metric: Mean and interval of the final metric.
+        metric: Mean and interval of the final metric over the runs that did not fail.
         relative_time: Time of a step over that of the plain sum, where it was measured.
         final_weights: For each loss, the mean over the seeds of the last recorded weight.
         runs: The runs themselves.
@@ -116,12 +123,40 @@ class Standing:
     final_weights: dict[str, float]
     runs: list[Run]
 
+    @property
+    def failed(self) -> float:
+        """The share of runs that failed."""
+        return sum(run.failed for run in self.runs) / len(self.runs)
+
+    @property
+    def failures(self) -> str:
+        """How many runs failed, and how; empty where none did."""
+        diverged = sum(run.failed and run.failure in (None, DIVERGED) for run in self.runs)
+        stopped = sum(run.failed for run in self.runs) - diverged
+        counts = {"diverged": diverged, "stopped by an error": stopped}
+        return ", ".join(f"{n} of {len(self.runs)} {how}" for how, n in counts.items() if n)
+
+    @property
+    def result(self) -> str:
+        """The metric for a table; what failed stands before it."""
+        if not self.failures:
+            return str(self.metric)
+        return f"{self.failures}; else {self.metric}" if self.metric.count else self.failures
+
+    @property
+    def legend(self) -> str:
+        """What the row is called in pictures, which draw the runs that did not fail."""
+        return f"{self.title} ({self.failures})" if self.failures else self.title
+
 
 def standings(runs: Sequence[Run], relative_times: Mapping[str, float]) -> list[Standing]:
-    """The methods, best first; one whose metric is not finite comes last.
+    """The methods, best first.
+
+    A method of which runs failed stands behind all that have a result for each seed, the more runs
+    failed the further: a mean over the seeds that survived is no result of the method.
 
     Args:
-        runs: Of one problem with one set of options.
+        runs: Of one experiment.
         relative_times: By method label.
 
     Returns:
@@ -132,7 +167,7 @@ def standings(runs: Sequence[Run], relative_times: Mapping[str, float]) -> list[
         by_method.setdefault(run.balancer, []).append(run)
     rows = [_standing(group, relative_times) for group in by_method.values()]
     sign = -1 if runs and runs[0].problem.higher_is_better else 1
-    return sorted(rows, key=lambda row: (not row.metric.count, sign * row.metric.mean))
+    return sorted(rows, key=lambda row: (row.failed, sign * row.metric.mean))
 
 
 def _standing(runs: list[Run], relative_times: Mapping[str, float]) -> Standing:
@@ -141,7 +176,7 @@ def _standing(runs: list[Run], relative_times: Mapping[str, float]) -> Standing:
     return Standing(
         balancer=label,
         title=runs[0].problem.labels.get(label, label),
-        metric=mean_interval([run.metric for run in runs]),
+        metric=mean_interval([None if run.failed else run.metric for run in runs]),
         relative_time=relative_times.get(label),
         final_weights={
             name: mean_interval([_last(run[name]) for run in weights]).mean for name in weights[0]

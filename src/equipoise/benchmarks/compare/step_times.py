@@ -6,17 +6,21 @@ import itertools
 import json
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from torch import Tensor
 
+from equipoise.benchmarks.compare.fingerprint import UNKNOWN, Fingerprint
 from equipoise.benchmarks.compare.request import TrainingOptions
+from equipoise.benchmarks.compare.run import Experiment
 from equipoise.benchmarks.compare.trainers import PlainSum, Trainer, build_trainer
-from equipoise.benchmarks.compare.training import batches, start_trial
+from equipoise.benchmarks.compare.training import MAY_FAIL, batches, start_trial
 from equipoise.benchmarks.files import write_atomically
 from equipoise.benchmarks.methods import Method
 from equipoise.benchmarks.problem import Problem, Trial
+from equipoise.benchmarks.refusal import RequestError
+from equipoise.benchmarks.schema import conform, read_json
 from equipoise.benchmarks.timing import Contender, Match, paired_times
 
 FILE_NAME = "timing.json"
@@ -33,6 +37,7 @@ class _TrialContender(Contender):
         self.trial = trial
         self.trainer = trainer
         self.batches = batches_
+        self.sound = True
 
     def prepare(self, count: int) -> Callable[[], object]:
         """Cuts the batches beforehand: loading them is no part of a method's price."""
@@ -40,8 +45,11 @@ class _TrialContender(Contender):
         return lambda: self._run(chosen)
 
     def _run(self, chosen: Sequence[tuple[Tensor, ...]]) -> None:
-        for batch in chosen:
-            self.trainer.step(self.trial.compute_losses(*batch))
+        try:
+            for batch in chosen if self.sound else ():
+                self.trainer.step(self.trial.compute_losses(*batch))
+        except MAY_FAIL:
+            self.sound = False  # the run itself will meet this, and write it down
 
 
 def relative_step_times(
@@ -57,6 +65,7 @@ def relative_step_times(
 
     Returns:
         The median ratio for each method's label; 1.0 is the price of ``sum(losses).backward()``.
+        A method that fails on the way has none.
     """
 
     def contender(method: Method | None) -> _TrialContender:
@@ -75,7 +84,9 @@ def relative_step_times(
     matches = {label: Match(each, plain) for label, each in own.items()}
     pairs = paired_times(matches, _ROUNDS, lambda _text: None)
     return {
-        label: statistics.median(pair.ratio for pair in found) for label, found in pairs.items()
+        label: statistics.median(pair.ratio for pair in found)
+        for label, found in pairs.items()
+        if own[label].sound
     }
 
 
@@ -91,36 +102,51 @@ def _endless_batches(
         yield from batches(trial, options, seed)
 
 
-def read_timing(folder: Path, problem: str, options: TrainingOptions) -> dict[str, float]:
-    """The ratios kept in a folder for a problem and its options, by method label.
+@dataclass(frozen=True)
+class _Kept:
+    """What `timing.json` holds."""
+
+    problem: str
+    options: TrainingOptions
+    ratios: dict[str, float]
+    fingerprint: Fingerprint = UNKNOWN
+
+    @property
+    def experiment(self) -> Experiment:
+        return Experiment(self.problem, self.options, self.fingerprint)
+
+
+def read_timing(folder: Path, experiment: Experiment) -> dict[str, float]:
+    """The ratios kept in a folder for an experiment, by method label.
 
     Args:
         folder: Where `write_timing` wrote them.
-        problem: The problem's name.
-        options: What it was trained with.
+        experiment: What was trained, and how.
 
     Returns:
-        The ratios; empty where none were measured under these options.
+        The ratios; empty where none were measured for it.
+
+    Raises:
+        RequestError: If the file is there and holds something else.
     """
     path = folder / FILE_NAME
-    kept = json.loads(path.read_text()) if path.exists() else {}
-    if kept.get("problem") != problem or kept.get("options") != asdict(options):
-        return {}
-    ratios: dict[str, float] = kept["ratios"]
-    return ratios
+    try:
+        kept = conform(_Kept, read_json(path.read_bytes())) if path.exists() else None
+    except OSError as error:
+        raise RequestError(f"{path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise RequestError(f"{path} cannot be read ({error}); correct or delete it.") from error
+    return kept.ratios if kept and kept.experiment == experiment else {}
 
 
-def write_timing(
-    folder: Path, problem: str, options: TrainingOptions, ratios: Mapping[str, float]
-) -> None:
+def write_timing(folder: Path, experiment: Experiment, ratios: Mapping[str, float]) -> None:
     """Keeps ratios beside the results; those of methods not measured this time stay.
 
     Args:
         folder: The comparison's folder.
-        problem: The problem's name.
-        options: What it was trained with.
+        experiment: What was trained, and how.
         ratios: As `relative_step_times` gives them.
     """
-    together = {**read_timing(folder, problem, options), **ratios}
-    content = {"problem": problem, "options": asdict(options), "ratios": together}
-    write_atomically(folder / FILE_NAME, json.dumps(content, indent=2))
+    together = {**read_timing(folder, experiment), **ratios}
+    kept = _Kept(experiment.problem, experiment.options, together, experiment.fingerprint)
+    write_atomically(folder / FILE_NAME, json.dumps(asdict(kept), indent=2))

@@ -11,8 +11,9 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from equipoise.benchmarks.compare.fingerprint import UNKNOWN, Fingerprint
 from equipoise.benchmarks.compare.request import TrainingOptions
-from equipoise.benchmarks.compare.results import Number, ProblemFacts, Run, Trajectory
+from equipoise.benchmarks.compare.run import DIVERGED, Number, ProblemFacts, Run, Trajectory
 from equipoise.benchmarks.compare.trainers import Trainer, build_trainer
 from equipoise.benchmarks.methods import Method
 from equipoise.benchmarks.problem import Problem, Trial
@@ -22,6 +23,9 @@ OnStep: TypeAlias = Callable[[int, float], None]
 
 _RECORDED_POINTS = 60
 _METRIC_POINTS = 20
+
+MAY_FAIL = (ArithmeticError, RuntimeError, TypeError, ValueError)
+"""What methods raise on numbers that they cannot work with; other errors are nobody's result."""
 
 
 def start_trial(problem: Problem, seed: int) -> Trial:
@@ -64,7 +68,12 @@ def batches(trial: Trial, options: TrainingOptions, seed: int) -> Iterator[tuple
 
 
 def train(
-    problem: Problem, method: Method, options: TrainingOptions, seed: int, watch: OnStep
+    problem: Problem,
+    method: Method,
+    options: TrainingOptions,
+    seed: int,
+    watch: OnStep,
+    fingerprint: Fingerprint = UNKNOWN,
 ) -> Run:
     """Trains once.
 
@@ -74,20 +83,20 @@ def train(
         options: For how long, in which batches, how fast.
         seed: Decides the initial parameters, the data and their order.
         watch: Is told of every step.
+        fingerprint: The problem's, to be written down with the run.
 
     Returns:
-        The finished run.
+        The finished run, which tells whether it failed.
+
+    Raises:
+        RequestError: If the method cannot be built for the problem.
     """
     started = time.perf_counter()
     trial = start_trial(problem, seed)
     trainer = build_trainer(method, problem, trial, options.lr)
     total = options.epochs * steps_per_epoch(trial, options)
     recorder = _Recorder(problem.losses, trial, total)
-    for step, batch in enumerate(batches(trial, options, seed), start=1):
-        losses = trial.compute_losses(*batch)
-        trainer.step(losses)
-        recorder.record(step, losses, trainer)
-        watch(step, recorder.metric)
+    failure = _take_steps(trial, trainer, batches(trial, options, seed), recorder, watch)
     return Run(
         problem=facts_of(problem),
         options=options,
@@ -98,7 +107,51 @@ def train(
         metric_curve=recorder.metric_curve,
         trajectory=recorder.trajectory,
         seconds=time.perf_counter() - started,
+        failure=failure,
+        fingerprint=fingerprint,
     )
+
+
+def _take_steps(
+    trial: Trial,
+    trainer: Trainer,
+    stream: Iterator[tuple[Tensor, ...]],
+    recorder: _Recorder,
+    watch: OnStep,
+) -> str | None:
+    """The whole training; returns how it failed, if it did.
+
+    An error of the method is a result, and the runs after it go on. An error of the problem is
+    none, unless the method has ruined the model that the problem was asked about.
+    """
+    for step, batch in enumerate(stream, start=1):
+        try:
+            losses = trial.compute_losses(*batch)
+            error = _error_of(trainer, losses)
+            if error is None:
+                recorder.record(step, losses, trainer)
+        except MAY_FAIL:
+            if _is_sound(trial):
+                raise
+            error = DIVERGED
+        if error is not None:
+            recorder.end(step)
+            return error if error == DIVERGED else f"step {step}: {error}"
+        watch(step, recorder.metric)
+    return None if math.isfinite(recorder.metric) and _is_sound(trial) else DIVERGED
+
+
+def _error_of(trainer: Trainer, losses: Mapping[str, Tensor]) -> str | None:
+    try:
+        trainer.step(losses)
+    except MAY_FAIL as error:
+        return " ".join(f"{type(error).__name__}: {error}".split())
+    return None
+
+
+def _is_sound(trial: Trial) -> bool:
+    """Whether the model is still one."""
+    return all(bool(parameter.isfinite().all()) for parameter in trial.model.parameters())
 
 
 def facts_of(problem: Problem) -> ProblemFacts:
@@ -143,6 +196,19 @@ class _Recorder:
                 self.trajectory.weights[name].append(_finite(weight))
         if self._is_due(step, _METRIC_POINTS):
             self._measure_metric(step)
+
+    def end(self, step: int) -> None:
+        """Leaves out what a run that stops at this step would still have recorded."""
+        self.metric = math.nan
+        for later in range(step, self.total + 1):
+            if self._is_due(later, _RECORDED_POINTS) and later not in self.trajectory.steps:
+                self.trajectory.steps.append(later)
+                for name in self.losses:
+                    self.trajectory.losses[name].append(None)
+                    self.trajectory.weights[name].append(None)
+            if self._is_due(later, _METRIC_POINTS):
+                self.metric_steps.append(later)
+                self.metric_curve.append(None)
 
     def _is_due(self, step: int, points: int) -> bool:
         return step == self.total or step % max(1, self.total // points) == 0
