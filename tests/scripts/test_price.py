@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from scripts.price import BEGIN, END, methods_table, with_methods_table
+from scripts.price import BEGIN, END, main, methods_table, with_methods_table
 
 import equipoise as eq
-from equipoise.benchmarks.bench.prices import Bench
+from equipoise.benchmarks.bench.prices import Bench, write_bench
 from equipoise.benchmarks.methods import MULTI_TERM_OPTIMIZERS
 from equipoise.benchmarks.refusal import RequestError
 from tests.benchmarks.bench.tiny import invented
@@ -76,3 +76,21 @@ def test_a_document_without_both_markers_is_refused(text):
 def test_an_empty_benchmark_is_refused():
     with pytest.raises(RequestError, match="run equipoise bench first"):
         methods_table(Bench(SETTINGS, [], []))
+
+
+def test_the_script_rewrites_the_document_in_place(tmp_path, monkeypatch):
+    document = tmp_path / "README.md"
+    document.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    source = write_bench(tmp_path, BENCH)
+    monkeypatch.setattr("sys.argv", ["price.py", str(source), str(document)])
+    main()
+    assert document.read_text() == f"before\n{BEGIN}\n{methods_table(BENCH)}\n{END}\nafter\n"
+
+
+def test_the_script_leaves_the_document_alone_where_nothing_was_measured(tmp_path, monkeypatch):
+    document = tmp_path / "README.md"
+    document.write_text("as it was")
+    monkeypatch.setattr("sys.argv", ["price.py", str(tmp_path / "bench.json"), str(document)])
+    with pytest.raises(SystemExit, match="run equipoise bench first"):
+        main()
+    assert document.read_text() == "as it was"

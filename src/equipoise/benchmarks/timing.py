@@ -18,7 +18,7 @@ import torch
 Name = TypeVar("Name", bound=Hashable)
 
 _SECONDS_PER_TURN = 0.05
-_MOST_PERIODS_PER_TURN = 200
+_MOST_PERIODS_PER_TURN = 50
 
 
 class Contender(ABC):
