@@ -21,7 +21,7 @@ CODE_ONLY = {"process_group", "measuring", "generator", "inner"}
 def test_a_method_has_the_options_of_its_signature_and_of_its_kind(name):
     kind = balancer_class(name)
     own = set(inspect.signature(kind).parameters) - {"losses", "options"}
-    common = AggregationOptions if issubclass(kind, eq.Aggregation) else BalancerOptions
+    common = AggregationOptions if issubclass(kind, eq.Aggregation | eq.CRMOGM) else BalancerOptions
     assert set(options_of(kind)) == own | set(common.__annotations__)
 
 

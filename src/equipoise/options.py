@@ -6,14 +6,14 @@ import ast
 import inspect
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from types import ModuleType, UnionType
 from typing import ForwardRef, Literal, Union, get_args, get_origin
 
-SUBJECTS = frozenset({"losses", "params"})
+SUBJECTS = frozenset({"balancer", "losses", "params"})
 """What a method works on: arguments of every constructor, and no options."""
 
 _SCALARS = frozenset({bool, int, float, str})
@@ -88,7 +88,7 @@ def _specify(kind: type, base: type, parameter: inspect.Parameter) -> OptionSpec
         annotation=hint.__forward_arg__ if isinstance(hint, ForwardRef) else str(hint),
         choices=tuple(choice for literal in literals for choice in literal),
         writable=any(_is_writable(member, names) for member in members),
-        description=_description(kind, parameter.name),
+        description=_description((*kind.__mro__, *base.__mro__), parameter.name),
         stated_by=base,
     )
 
@@ -117,11 +117,22 @@ def _named_by_type(base: type, annotation: str) -> Iterator[tuple[type, inspect.
     """The keys of ``X``, where ``**options`` is annotated ``Unpack[X]``."""
     unpacked = re.fullmatch(r"(?:\w+\.)*Unpack\[(.+)\]", annotation)
     options = _evaluate(unpacked[1], _names_of(base.__module__)) if unpacked else None
+    stated_by, defaults = _spelled_out(options) if isinstance(options, type) else (None, {})
     for name, hint in getattr(options, "__annotations__", {}).items():
-        yield (
-            base,
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=..., annotation=hint),
-        )
+        default, keyword = defaults.get(name, ...), inspect.Parameter.KEYWORD_ONLY
+        yield stated_by or base, inspect.Parameter(name, keyword, default=default, annotation=hint)
+
+
+def _spelled_out(options: type) -> tuple[type | None, dict[str, object]]:
+    """The class beside a TypedDict whose constructor spells its options out, with defaults."""
+    wanted = options.__annotations__.keys()
+    for beside in vars(sys.modules[options.__module__]).values():
+        constructor = vars(beside).get("__init__") if isinstance(beside, type) else None
+        if inspect.isfunction(constructor):
+            parameters = inspect.signature(constructor).parameters
+            if wanted <= parameters.keys():
+                return beside, {name: parameters[name].default for name in wanted}
+    return None, {}
 
 
 @cache
@@ -197,9 +208,9 @@ def _evaluate(text: str, names: Mapping[str, object]) -> object:
         return None
 
 
-def _description(kind: type, option: str) -> str:
+def _description(kinds: Iterable[type], option: str) -> str:
     """The first sentence about an option, from the nearest class that says more than "see"."""
-    for base in kind.__mro__:
+    for base in kinds:
         text = _arguments(base).get(option, "")
         if text and not text.startswith("See `"):
             return _plain(re.split(r"(?<=[.;:])\s", text, maxsplit=1)[0].rstrip(".;:")) + "."
