@@ -450,22 +450,18 @@ class Balancer(Stateful, ABC):
         """
         before = {name: buffer.clone() for name, buffer in self.small_state().items()}
         result = formula().detach()
-        kept = values.isfinite().all() & _all_finite(result) & self._without_overflow()
+        after = self.small_state()
+        # A finite loss may have a square that is not, and state that is infinite never recovers.
+        kept = values.isfinite().all() & _all_finite(result) & _without_infinity(after)
         measured = None if gradients is None else gradients.finite()
         kept = kept if measured is None else kept & measured
         if kept.device.type == "cpu" and bool(kept):
             return result
-        for name, buffer in self.small_state().items():
+        for name, buffer in after.items():
             if before[name].shape == buffer.shape:
                 buffer.copy_(torch.where(kept, buffer, before[name]))
         self.skipped += (~kept).long()
         return torch.where(kept, result, fallback())
-
-    def _without_overflow(self) -> Tensor:
-        """Whether no small state is infinite: a finite loss may have a square that is not."""
-        buffers = self.small_state().values()
-        floating = [buffer.reshape(-1) for buffer in buffers if buffer.is_floating_point()]
-        return ~torch.cat(floating).isinf().any()
 
     def _note(self, terms: Terms, weights: Tensor, gradients: Gradients | None) -> None:
         """Leaves the record of this step, and counts its weights into their mean."""
@@ -505,6 +501,12 @@ class Balancer(Stateful, ABC):
             for i in self.schedules.at(0):
                 saved[i] = exact[i] = 0
         return super()._differs(name, saved, exact)
+
+
+def _without_infinity(state: Mapping[str, Tensor]) -> Tensor:
+    """Whether no state is infinite, a boolean scalar; NaN marks what was not met yet."""
+    floating = [buffer.reshape(-1) for buffer in state.values() if buffer.is_floating_point()]
+    return ~torch.cat(floating).isinf().any()
 
 
 def _all_finite(tensor: Tensor) -> Tensor:

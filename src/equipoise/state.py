@@ -7,7 +7,7 @@ import warnings
 from abc import ABCMeta
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -52,11 +52,12 @@ class Declared:
     axes: int
     rests: bool
     given: bool
+    wide: bool = field(init=False)
 
-    @property
-    def wide(self) -> bool:
-        """See the attributes."""
-        return self.initial.ndim > 0 and self.initial.shape[-1] == 0
+    def __post_init__(self) -> None:
+        """A trailing size of zero waits for its width."""
+        wide = self.initial.ndim > 0 and self.initial.shape[-1] == 0
+        object.__setattr__(self, "wide", wide)
 
 
 class Stateful(nn.Module, metaclass=_MadeOnTheCPU):
