@@ -20,7 +20,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
 from equipoise.optim import AutoBalance, MTAdam
-from equipoise.optim.shards import NormPool
+from equipoise.optim.sharded import NormPool
 from tests.models import MultiHead
 from tests.optim.processes import together
 

@@ -42,13 +42,6 @@ class AutoBalanceGroup(Group):
     betas: tuple[float, float]
 
 
-def check_choice(argument: str, given: str, choices: Sequence[str]) -> None:
-    """Raises a ``ValueError`` unless ``given`` is one of the choices."""
-    if given not in choices:
-        msg = f"`{argument}` is one of {', '.join(map(repr, choices))}; got {given!r}."
-        raise ValueError(msg)
-
-
 def check_group(group: Mapping[str, Any], betas: tuple[float, ...]) -> None:
     """Raises a ``ValueError`` that names the first hyperparameter out of range.
 

@@ -12,7 +12,7 @@ from torch import Tensor, distributed
 
 from equipoise.autograd.shared import leaves_below
 from equipoise.gradients.sharded import ShardedPasses
-from equipoise.optim.passes import Gradients
+from equipoise.optim.per_loss import PerParameter
 from equipoise.parallel.dtensor import cut_over, is_dtensor
 from equipoise.parallel.fsdp import Shards
 
@@ -31,7 +31,7 @@ def refuse_tensor_parallel(leaves: Iterable[Tensor]) -> None:
 
 def gradients_of_shards(
     loss: Tensor, parameters: Sequence[Tensor], shards: Shards, *, retain_graph: bool
-) -> Gradients:
+) -> PerParameter:
     """What this process holds of the gradients of one loss, already averaged by FSDP.
 
     Args:

@@ -6,15 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, TypeAlias
 
 import torch
 from torch import Tensor
 
-from equipoise.optim.bucket import Bucket
-from equipoise.optim.shards import NormPool
+from equipoise.optim.layout import BucketT
+from equipoise.optim.sharded import NormPool
 
-BucketT = TypeVar("BucketT", bound=Bucket)  # type: ignore[type-arg]
 Arrange: TypeAlias = Callable[[set[Tensor]], list[BucketT]]
 """Makes the buckets of some parameters; their state stays what it is."""
 
@@ -34,33 +33,35 @@ class Decisions:
     unscale: Tensor | None = None
 
 
-class Fold(ABC, Generic[BucketT]):
+class Step(ABC, Generic[BucketT]):
     """Takes the gradients of one loss after the other, lets go of each, and then moves.
 
     Args:
-        arrange: Makes buckets.
-        reached: The parameters that the step reaches.
+        buckets: Those of the parameters that the step reaches.
+        arrange: Makes the buckets of fewer parameters.
         parameters: The parameters to which the gradients belong, in their order.
         decisions: Who decides whether the step happens.
     """
 
     def __init__(
         self,
+        buckets: list[BucketT],
         arrange: Arrange[BucketT],
-        reached: set[Tensor],
         parameters: Sequence[Tensor],
         decisions: Decisions,
     ) -> None:
         places = {parameter: place for place, parameter in enumerate(parameters)}
-        self.buckets = arrange(reached)
+        self.buckets = buckets
         self.taken: list[tuple[int, Tensor | None]] = []
         self._arrange = arrange
         self._expected = 0
-        self._places = [[places[p] for p in bucket.parameters] for bucket in self.buckets]
+        self._places = [[places[p] for p in bucket.parameters] for bucket in buckets]
+        self._counts = [len(of_bucket) for of_bucket in self._places]
         self._keep, self._unscale = decisions.keep, decisions.unscale
         self._held: list[tuple[int, list[Tensor | None]]] = []
         self._scratch = _scratch(self.buckets)
-        self._pool = NormPool(p for bucket in self.buckets for p in bucket.parameters)
+        cut = any(bucket.sharded for bucket in self.buckets)
+        self._pool = NormPool(p for b in self.buckets for p in b.parameters) if cut else None
         for bucket in self.buckets:
             bucket.forget()
 
@@ -79,14 +80,19 @@ class Fold(ABC, Generic[BucketT]):
         """
 
     @abstractmethod
-    def _step(self, bucket: BucketT) -> None:
+    def _move(self, bucket: BucketT) -> None:
         """Updates the parameters of one bucket."""
 
     def _measured(self, parts: Sequence[Sequence[Tensor | None]]) -> Tensor:
         each = [bucket.measure(part) for bucket, part in zip(self.buckets, parts, strict=True)]
         norms = torch.cat([norms.to(each[0].device, _widest(each)) for norms in each])
-        norms = self._pool.whole(norms)
-        return norms if self._unscale is None else norms * self._unscale.to(norms)
+        norms = norms if self._pool is None else self._pool.whole(norms)
+        norms = norms if self._unscale is None else norms * self._unscale.to(norms)
+        return self._over_units(norms)
+
+    def _over_units(self, norms: Tensor) -> Tensor:
+        """The norm over what is balanced as one, given to each of its parameters."""
+        return norms
 
     def take(self, loss: int, gradients: Sequence[Tensor | None]) -> bool | Tensor:
         """Folds the gradients of one loss in.
@@ -114,7 +120,8 @@ class Fold(ABC, Generic[BucketT]):
         keep = None if self._keep is None else finite & self._keep.to(finite.device)
         scales = self._each(self._scales(loss, norms, keep))
         for bucket, part, scale in zip(self.buckets, parts, scales, strict=True):
-            bucket.take(loss, part, scale, keep, self._scratch[bucket.scratch[:2]])
+            room = self._scratch.get(bucket.room_of)
+            bucket.fold(loss, bucket.gather(part), scale, keep, room)
         self.taken.append((loss, keep))
         return True if self._keep is None else finite | ~self._keep.to(finite.device)
 
@@ -122,10 +129,6 @@ class Fold(ABC, Generic[BucketT]):
         if scales is None:
             return [None] * len(self.buckets)
         return torch.split(scales, self._counts)
-
-    @property
-    def _counts(self) -> list[int]:
-        return [len(places) for places in self._places]
 
     @property
     def awaits_scaler(self) -> bool:
@@ -159,7 +162,7 @@ class Fold(ABC, Generic[BucketT]):
         seen = torch.where(finite, torch.ones_like(norms) if scales is None else scales, torch.nan)
         held: list[Tensor | None] = []
         for bucket, part, scale in zip(self.buckets, parts, self._each(seen), strict=True):
-            whole = bucket.scaled(part, scale, None)
+            whole = bucket.scaled(bucket.gather(part), scale, None)
             bucket.add(whole)
             held.append(whole)
         self._held.append((loss, held))
@@ -174,7 +177,7 @@ class Fold(ABC, Generic[BucketT]):
         """Makes what was held for a scaler part of the state."""
         for loss, held in self._held:
             for bucket, whole in zip(self.buckets, held, strict=True):
-                bucket.fold(loss, self._unscaled(whole), None)
+                bucket.absorb(loss, self._unscaled(whole), None)
         self._held.clear()
 
     def move(self, given: set[Tensor]) -> None:
@@ -185,7 +188,7 @@ class Fold(ABC, Generic[BucketT]):
         """
         folded = {parameter for bucket in self.buckets for parameter in bucket.parameters}
         for bucket in self.buckets if folded <= given else self._arrange(folded & given):
-            self._step(bucket)
+            self._move(bucket)
         for bucket in self.buckets:
             bucket.forget()
 
@@ -202,8 +205,9 @@ def _widest(norms: Sequence[Tensor]) -> torch.dtype:
 def _scratch(buckets: Sequence[BucketT]) -> dict[tuple[torch.device, torch.dtype], Tensor]:
     """For each device and dtype, room for the largest parameter that is not packed."""
     sizes: dict[tuple[torch.device, torch.dtype], int] = {}
-    for device, dtype, size in (bucket.scratch for bucket in buckets):
-        sizes[device, dtype] = max(size, sizes.get((device, dtype), 0))
+    for bucket in buckets:
+        if not bucket.packed:
+            sizes[bucket.room_of] = max(bucket.size, sizes.get(bucket.room_of, 0))
     return {
         (device, dtype): torch.empty(size, device=device, dtype=dtype)
         for (device, dtype), size in sizes.items()

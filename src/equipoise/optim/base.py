@@ -15,21 +15,21 @@ from torch.optim import Optimizer
 
 from equipoise.autograd.errors import explained
 from equipoise.autograd.fabric import permitted
-from equipoise.autograd.shared import is_compiled
 from equipoise.losses import Losses, LossNames, Terms, loss_names, read_losses
 from equipoise.optim.averaging import averaged, check_alike, reach
 from equipoise.optim.finiteness import Finiteness
-from equipoise.optim.fold import BucketT, Decisions, Fold
-from equipoise.optim.hyperparameters import Nonfinite, check_choice
-from equipoise.optim.layout import Layout
+from equipoise.optim.hyperparameters import Nonfinite
+from equipoise.optim.layout import BucketT, Layout
 from equipoise.optim.loading import check_saved
-from equipoise.optim.passes import Gradients, inverse_scale, passes, reached_by, scaled
-from equipoise.optim.shards import gradients_of_shards
+from equipoise.optim.per_loss import Compiled, Passes, PerParameter
+from equipoise.optim.sharded import gradients_of_shards
+from equipoise.optim.step import Decisions, Step
 from equipoise.parallel.dtensor import is_dtensor
 from equipoise.parallel.fsdp import Sharding, Shards
 from equipoise.parallel.processes import Processes
+from equipoise.parts.checks import check_choice
 
-Parameters: TypeAlias = "Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]"
+Params: TypeAlias = "Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]"
 
 
 class MultiTermOptimizer(Optimizer, Generic[BucketT]):
@@ -43,7 +43,7 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
     (`_start`), and what its parameter groups may be (`_check_group`).
 
     Args:
-        params: Parameters, ``(name, parameter)`` pairs, or parameter groups.
+        params: Params, ``(name, parameter)`` pairs, or parameter groups.
         defaults: The hyperparameters of a parameter group.
         packed: Whether small parameters may share memory.
         losses: Names of the losses or how many there are; default what the first step brings.
@@ -60,7 +60,7 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
 
     def __init__(
         self,
-        params: Parameters,
+        params: Params,
         defaults: dict[str, Any],
         *,
         packed: bool,
@@ -85,7 +85,7 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
     @abstractmethod
     def _start(
         self, reached: set[Tensor], parameters: list[Tensor], decisions: Decisions
-    ) -> Fold[BucketT]:
+    ) -> Step[BucketT]:
         """Begins a step that reaches some of the parameters."""
 
     @abstractmethod
@@ -95,17 +95,18 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
     def _begin(self) -> None:
         """Forgets the step under way and where the state lies; the state itself stays."""
         self._layout = Layout(self._bucket(), self.state, packed=self._packed)
-        self._compiled: dict[tuple[int, ...], bool] = {}
+        self._compiled = Compiled()
         self._sharding = Sharding()
+        self._shards: Shards = {}
         self._accumulating = False
         self._clear()
 
     def _clear(self) -> None:
         """Forgets the step under way."""
-        self._fold: Fold[BucketT] | None = None
+        self._step: Step[BucketT] | None = None
         self._skipping = False  # The next step has nothing to apply, and that is right.
         self._waiting = False  # The next backward would lose what the last one found.
-        self._accumulated: dict[int, Gradients] = {}
+        self._accumulated: dict[int, PerParameter] = {}
         self._finiteness.forget()
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -147,6 +148,7 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
             holder["losses"] = list(names)
 
     @explained()
+    @permitted()
     def backward(
         self, losses: Losses, *, retain_graph: bool = False, scaler: GradScaler | None = None
     ) -> None:
@@ -174,21 +176,12 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
         if scaler is None and finite is False:
             self._skip(parameters)
             return
-        last = terms.present[terms.here[-1]]
-        retain_graph = retain_graph or self._gives_buffers_away(terms)
-
-        def compute(i: int, loss: Tensor | None) -> Gradients:
-            if loss is None:
-                return [None] * len(parameters)
-            retain = retain_graph or i != last
-            return self._gradients(scaled(scaler, loss), parameters, retain_graph=retain)
-
+        passes = self._passes(terms, parameters, scaler, retain_graph=retain_graph)
         if self._accumulating:
-            self._accumulated.update(passes(terms, self._accumulated, compute))
+            self._accumulated.update(passes.each(self._accumulated))
             return
         keep = finite if scaler is None and isinstance(finite, Tensor) else None
-        unscale = None if scaler is None else inverse_scale(scaler, terms.tensors[0])
-        self._take(terms, parameters, compute, Decisions(keep, unscale))
+        self._take(passes, parameters, Decisions(keep, passes.inverse_scale()))
 
     def _read(self, losses: Losses) -> Terms:
         """The losses of the step, on which all processes agree."""
@@ -197,19 +190,21 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
             check_alike(terms.names, self._processes)
             self._fix_names(terms.names)
         terms = self._processes.agree(terms)
-        if any(map(is_dtensor, self._trainable())):
+        if not terms.everywhere and any(map(is_dtensor, self._trainable())):
             self._sharding.refuse_absent(terms)
         return terms
 
-    def _gives_buffers_away(self, terms: Terms) -> bool:
-        """Whether a pass that does not keep the graph would end all later ones that do.
-
-        A compiled function whose first pass does not keep the graph gives its buffers away for
-        good, and a loss that starts later needs them twice.
-        """
-        if len(terms.names) > 1 and terms.present not in self._compiled:
-            self._compiled[terms.present] = is_compiled(terms.tensors)
-        return self._compiled.get(terms.present, False)
+    def _passes(
+        self,
+        terms: Terms,
+        parameters: list[Tensor],
+        scaler: GradScaler | None,
+        *,
+        retain_graph: bool,
+    ) -> Passes:
+        self._shards = self._shards_among(parameters)
+        retain_graph = retain_graph or self._compiled.within(terms)
+        return Passes(terms, parameters, self._gradients, scaler, retain_graph=retain_graph)
 
     @contextmanager
     def accumulate(self) -> Iterator[None]:
@@ -257,7 +252,7 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
             self._clear()
             with torch.enable_grad():
                 losses = closure()
-                if self._fold is None and not self._skipping:
+                if self._step is None and not self._skipping:
                     self.backward(losses)
         self._apply()
         return losses
@@ -270,10 +265,10 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
                 under way stays: MTAdam then moves by its momentum alone, as Adam does.
         """
         super().zero_grad(set_to_none)
-        fold, skipping = self._fold, self._skipping
+        step, skipping = self._step, self._skipping
         self._clear()
         if not set_to_none:
-            self._fold, self._skipping = fold, skipping
+            self._step, self._skipping = step, skipping
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads what ``state_dict()`` returned; training then continues bit for bit.
@@ -326,12 +321,11 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
         self._clear()
         self._skipping = True
 
-    @permitted()
     def _gradients(
         self, loss: Tensor, parameters: list[Tensor], *, retain_graph: bool
-    ) -> Gradients:
+    ) -> PerParameter:
         """The gradients of one loss: the one place where they are obtained."""
-        shards = self._shards(parameters)
+        shards = self._shards
         if shards:
             return gradients_of_shards(loss, parameters, shards, retain_graph=retain_graph)
         found = torch.autograd.grad(loss, parameters, retain_graph=retain_graph, allow_unused=True)
@@ -343,7 +337,7 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
             raise RuntimeError(msg)
         return list(found)
 
-    def _shards(self, parameters: list[Tensor]) -> Shards:
+    def _shards_among(self, parameters: list[Tensor]) -> Shards:
         """The shard behind each leaf of the graph; empty if no parameter is known to be one."""
         if not any(map(is_dtensor, parameters)):
             return {}
@@ -351,44 +345,32 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
         return {leaf: shard for leaf, shard in self._sharding.shards().items() if shard in own}
 
     @torch.no_grad()
-    def _take(
-        self,
-        terms: Terms,
-        parameters: list[Tensor],
-        compute: Callable[[int, Tensor | None], Gradients],
-        decisions: Decisions,
-    ) -> None:
+    def _take(self, passes: Passes, parameters: list[Tensor], decisions: Decisions) -> None:
         """Folds the losses in one after the other and writes ``.grad``."""
         for parameter in parameters:  # before the new gradients need the memory
             parameter.grad = None
-        shards = self._shards(parameters)
-        anywhere = reach(terms, self._accumulated, parameters, self._processes, shards)
-        found = passes(terms, self._accumulated, compute)
-        if anywhere:
-            found = averaged(found, anywhere, parameters, self._processes)
-        fold = None
+        reached, found = self._found(passes, parameters)
+        if not reached:
+            msg = "No loss reaches a parameter of this optimizer; pass those of the trained model."
+            raise ValueError(msg)
+        step = self._start(reached, parameters, decisions)
         for i, gradients in found:
-            if fold is None:
-                reached = self._reached(terms, i, gradients, parameters, anywhere)
-                fold = self._start(reached, parameters, decisions)
-            self._note(terms.names[i], fold.take(i, gradients))
+            self._note(passes.terms.names[i], step.take(i, gradients))
             del gradients
-        if fold is not None:
-            self._publish(fold, parameters)
+        self._publish(step, parameters)
 
-    def _reached(
-        self,
-        terms: Terms,
-        loss: int,
-        gradients: Gradients,
-        parameters: list[Tensor],
-        anywhere: Mapping[int, Sequence[bool]],
-    ) -> set[Tensor]:
-        """The parameters that some loss of the step reaches, given the first loss's gradients."""
-        pending = [t for i, t in zip(terms.present, terms.places, strict=True) if i != loss]
-        known: list[Sequence[Tensor | bool | None]] = [gradients, *anywhere.values()]
-        known.extend(self._accumulated.values())
-        return reached_by(parameters, known, () if anywhere else pending)
+    def _found(
+        self, passes: Passes, parameters: list[Tensor]
+    ) -> tuple[set[Tensor], Iterator[tuple[int, PerParameter]]]:
+        """The parameters that some loss of the step reaches, and the gradients of each loss."""
+        processes, shards = self._processes, self._shards
+        found = passes.each(self._accumulated)
+        if processes.count > 1 or shards:
+            each = reach(passes, self._accumulated, parameters, processes, shards)
+            rows: Iterable[Sequence[object]] = each.values()
+            return _marked(parameters, rows), averaged(found, each, parameters, processes)
+        earlier = _marked(parameters, self._accumulated.values())
+        return earlier.union(set(parameters).intersection(passes.leaves)), found
 
     def _buckets(self, active: set[Tensor]) -> list[BucketT]:
         on_device = any(map(self._finiteness.on_device, active))
@@ -402,29 +384,29 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
             self._clear()
             raise
 
-    def _publish(self, fold: Fold[BucketT], parameters: list[Tensor]) -> None:
-        happens = fold.happens
+    def _publish(self, step: Step[BucketT], parameters: list[Tensor]) -> None:
+        happens = step.happens
         if happens is False:
             self._skip(parameters)
             return
         self._finiteness.of_step(happens)
-        fold.publish()
+        step.publish()
         self._clear()
-        self._fold = fold
+        self._step = step
         # A GradScaler may decide against the step, so the next backward need not wait for it.
-        self._waiting = not fold.awaits_scaler
+        self._waiting = not step.awaits_scaler
 
     @torch.no_grad()
     def _apply(self) -> None:
-        fold = self._fold
+        step = self._step
         given = {p for p in self._trainable() if p.grad is not None}
-        if fold is None:
+        if step is None:
             if given and not self._skipping:
                 self._allocate(given)
             self._clear()
             return
-        fold.settle()
-        fold.move(given)
+        step.settle()
+        step.move(given)
         self._clear()
 
     def _allocate(self, given: set[Tensor]) -> None:
@@ -447,3 +429,13 @@ def _names_from(losses: Losses) -> tuple[str, ...]:
     if isinstance(losses, Mapping):
         return loss_names(losses)
     return loss_names(len(losses) if isinstance(losses, Sequence) else losses.numel())
+
+
+def _marked(parameters: Sequence[Tensor], rows: Iterable[Sequence[object]]) -> set[Tensor]:
+    """The parameters for which some row holds a gradient, or ``True``."""
+    return {
+        parameter
+        for row in rows
+        for parameter, mark in zip(parameters, row, strict=True)
+        if mark is not None and mark is not False
+    }
