@@ -10,8 +10,7 @@ from torch import Tensor
 
 from equipoise.autograd.shared import leaves_below
 from equipoise.optim.bucket import as_real
-from equipoise.optim.per_loss import Passes, PerParameter
-from equipoise.optim.sharded import refuse_tensor_parallel
+from equipoise.optim.sharded import PerParameter, refuse_tensor_parallel
 from equipoise.parallel.dtensor import is_dtensor
 from equipoise.parallel.fsdp import Shards
 from equipoise.parallel.processes import Processes
@@ -28,7 +27,7 @@ def check_alike(names: tuple[str, ...], processes: Processes) -> None:
 
 
 def reach(
-    passes: Passes,
+    live: Mapping[int, Tensor | None],
     accumulated: Mapping[int, PerParameter],
     parameters: Sequence[Tensor],
     processes: Processes,
@@ -39,7 +38,8 @@ def reach(
     Autograd tells only what a loss reaches here. The processes must agree on what they average.
 
     Args:
-        passes: Those of the losses of the step, agreed upon.
+        live: The losses of the step by position, agreed upon; ``None`` where another process has
+            one.
         accumulated: The gradients of earlier micro-batches.
         parameters: Those of the optimizer.
         processes: Those of the run.
@@ -49,8 +49,8 @@ def reach(
         For the position of each loss, one truth value for each parameter; the same on every
         process.
     """
-    losses = sorted({*passes.live, *accumulated})
-    here = [_reached(passes.live.get(i), accumulated.get(i), parameters, shards) for i in losses]
+    losses = sorted({*live, *accumulated})
+    here = [_reached(live.get(i), accumulated.get(i), parameters, shards) for i in losses]
     anywhere = torch.tensor(here, dtype=torch.int32, device=parameters[0].device)
     processes.sum([anywhere])
     return dict(zip(losses, (anywhere > 0).tolist(), strict=True))

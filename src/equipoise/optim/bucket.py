@@ -28,7 +28,19 @@ GroupT = TypeVar("GroupT", bound=Group)
 
 def as_real(tensor: Tensor) -> Tensor:
     """The tensor itself; a complex one as pairs of real numbers, in the same memory."""
-    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+
+
+def in_order(tensor: Tensor, stride: tuple[int, ...]) -> Tensor:
+    """A tensor as ``[n]``, in the order of memory that strides of no gap and no overlap give it.
+
+    Args:
+        tensor: It is copied only if its memory lies otherwise.
+        stride: One for each dimension.
+    """
+    if tensor.stride() != stride:
+        tensor = tensor.new_empty_strided(tensor.shape, stride).copy_(tensor)
+    return tensor.as_strided((tensor.numel(),), (1,))
 
 
 def bias_correction(beta: float, count: Tensor) -> Tensor:
@@ -74,7 +86,10 @@ class Bucket(ABC, Generic[GroupT]):
         first = self._reals[0]
         self.room_of = first.device, first.dtype
         self._lengths = torch.tensor(self._sizes, device=first.device) if self.packed else None
-        self._stride = torch.empty_like(first).stride()
+        # State and `.grad` are laid out as the parameter is, channels last for example.
+        self._strides = [torch.empty_like(real, device="meta").stride() for real in self._reals]
+        self._stride = self._strides[0]
+        self._contiguous = all(real.is_contiguous() for real in self._reals)
         # Norms and the like are kept in float32 at least, whatever the parameters are.
         self._wide = torch.float64 if first.dtype == torch.float64 else torch.float32
         self._zero_norm = first.new_zeros((), dtype=self._wide)
@@ -131,7 +146,6 @@ class Bucket(ABC, Generic[GroupT]):
         first = self._reals[0]
         if self.packed:
             return first.new_zeros(*count, self.size)
-        # Moments are laid out as the parameter is, channels last for example.
         stride = (*(first.numel() for _ in count), *self._stride)
         return first.new_empty_strided((*count, *first.shape), stride).zero_()
 
@@ -139,10 +153,13 @@ class Bucket(ABC, Generic[GroupT]):
         """Views of ``[..., n]``, one for each parameter and in its shape."""
         if not self.packed:
             return [whole]
-        lead = whole.shape[:-1]
-        parts = torch.split(whole, self._sizes, dim=-1)
+        lead, leading = whole.shape[:-1], whole.stride()[:-1]
+        parts = zip(torch.split(whole, self._sizes, dim=-1), self._reals, strict=True)
+        if self._contiguous:
+            return [part.view((*lead, *real.shape)) for part, real in parts]
         return [
-            part.view((*lead, *real.shape)) for part, real in zip(parts, self._reals, strict=True)
+            part.as_strided((*lead, *real.shape), (*leading, *stride), part.storage_offset())
+            for (part, real), stride in zip(parts, self._strides, strict=True)
         ]
 
     def _shown(self, whole: Tensor) -> list[Tensor]:
@@ -163,7 +180,10 @@ class Bucket(ABC, Generic[GroupT]):
             return None
         if not self.packed:
             return as_real(present[0])
-        if len(present) == len(tensors):
+        if not self._contiguous:
+            ordered = zip(tensors, self._strides, strict=True)
+            tensors = [t if t is None else in_order(t, stride) for t, stride in ordered]
+        elif len(present) == len(tensors):
             flat: Tensor = torch._C._nn.flatten_dense_tensors(present)
             return flat
         zero = self._reals[0].new_zeros(1)
@@ -219,8 +239,14 @@ class Bucket(ABC, Generic[GroupT]):
 
     def add(self, whole: Tensor | None) -> None:
         """Adds the gradient of one loss, as it was folded, to the sum."""
-        if whole is not None:
-            self._total = whole.clone() if self._total is None else self._total.add_(whole)
+        if whole is None:
+            return
+        if self._total is not None:
+            self._total.add_(whole)
+        elif self.packed:
+            self._total = whole.clone()
+        else:
+            self._total = whole.new_empty_strided(whole.shape, self._stride).copy_(whole)
 
     def publish(self, keep: Tensor | None) -> None:
         """Writes the sum to ``.grad``, NaN where ``keep`` is false."""
@@ -235,6 +261,12 @@ class Bucket(ABC, Generic[GroupT]):
         for parameter, grad in zip(self.parameters, self._grads, strict=True):
             parameter.grad = grad
 
+    @property
+    def written(self) -> list[Tensor]:
+        """The parameters whose ``.grad`` still is what was published."""
+        pairs = zip(self.parameters, self._grads, strict=bool(self._grads))
+        return [parameter for parameter, grad in pairs if parameter.grad is grad]
+
     def _published(self, keep: Tensor | None) -> Tensor:
         """What ``.grad`` holds now: the sum that was published, unless the user changed it."""
         given = [parameter.grad for parameter in self.parameters]
@@ -244,6 +276,16 @@ class Bucket(ABC, Generic[GroupT]):
         if gradient is None:
             return self._zeros()
         return gradient if keep is None else gradient.masked_fill(~keep.to(gradient.device), 0.0)
+
+    def saved(self) -> list[Tensor]:
+        """Copies of all state."""
+        return [view.clone() for views in self._views for view in views.values()]
+
+    def put_back(self, saved: Iterable[Tensor]) -> None:
+        """Makes the state what `saved` returned."""
+        views = [view for views in self._views for view in views.values()]
+        for view, before in zip(views, saved, strict=True):
+            view.copy_(before)
 
     def forget(self) -> None:
         """Lets go of the step under way; the sum stays in ``.grad`` while the user keeps it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeAlias, TypedDict
 
 from torch import Tensor
@@ -86,3 +86,12 @@ def rank_of_each(ranks: Ranks | None, names: tuple[str, ...]) -> list[float]:
             msg = f"`ranks` of loss {name!r} is {rank}; a rank is positive, 1.0 for equal shares."
             raise ValueError(msg)
     return numbers
+
+
+def named_parameters(groups: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Tensor, str]]:
+    """Each parameter with what an error message calls it: its name, or else its shape."""
+    for group in groups:
+        names = group.get("param_names") or [None] * len(group["params"])
+        for parameter, name in zip(group["params"], names, strict=True):
+            shape = tuple(parameter.shape)
+            yield parameter, f"a parameter of shape {shape}" if name is None else f"{name!r}"

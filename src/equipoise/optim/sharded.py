@@ -7,14 +7,17 @@ a process has, and is shown as shards, so that a distributed checkpoint can cut 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 from torch import Tensor, distributed
 
 from equipoise.autograd.shared import leaves_below
 from equipoise.gradients.sharded import ShardedPasses
-from equipoise.optim.per_loss import PerParameter
 from equipoise.parallel.dtensor import cut_over, is_dtensor
 from equipoise.parallel.fsdp import Shards
+
+PerParameter: TypeAlias = "list[Tensor | None]"
+"""One gradient for each parameter; ``None`` where a loss does not reach it."""
 
 
 def refuse_tensor_parallel(leaves: Iterable[Tensor]) -> None:

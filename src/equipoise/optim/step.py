@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Generic, TypeAlias
 
 import torch
@@ -13,6 +15,14 @@ from torch import Tensor
 
 from equipoise.optim.layout import BucketT
 from equipoise.optim.sharded import NormPool
+
+WAITING = 1 << 26
+"""Gradients of a step that take up to this many bytes wait until every pass has succeeded."""
+
+_MOVED = (
+    "`backward` failed when the moments had taken in the losses before the one that failed. Go on "
+    "from the last checkpoint to have them as they were."
+)
 
 Arrange: TypeAlias = Callable[[set[Tensor]], list[BucketT]]
 """Makes the buckets of some parameters; their state stays what it is."""
@@ -27,10 +37,12 @@ class Decisions:
             ``None`` where the host decides.
         unscale: One over the scale that the losses were multiplied with by a ``GradScaler``, which
             decides later whether the step happens: until then no state may move.
+        losses: How many the step has.
     """
 
     keep: Tensor | None = None
     unscale: Tensor | None = None
+    losses: int = 1
 
 
 class Step(ABC, Generic[BucketT]):
@@ -59,6 +71,8 @@ class Step(ABC, Generic[BucketT]):
         self._counts = [len(of_bucket) for of_bucket in self._places]
         self._keep, self._unscale = decisions.keep, decisions.unscale
         self._held: list[tuple[int, list[Tensor | None]]] = []
+        self._waits = decisions.losses * sum(map(_bytes, buckets)) <= WAITING
+        self._waiting: list[Callable[[], None]] = []
         self._scratch = _scratch(self.buckets)
         cut = any(bucket.sharded for bucket in self.buckets)
         self._pool = NormPool(p for b in self.buckets for p in b.parameters) if cut else None
@@ -121,7 +135,11 @@ class Step(ABC, Generic[BucketT]):
         scales = self._each(self._scales(loss, norms, keep))
         for bucket, part, scale in zip(self.buckets, parts, scales, strict=True):
             room = self._scratch.get(bucket.room_of)
-            bucket.fold(loss, bucket.gather(part), scale, keep, room)
+            fold = partial(bucket.fold, loss, bucket.gather(part), scale, keep, room)
+            if self._waits:
+                self._waiting.append(fold)
+            else:
+                fold()
         self.taken.append((loss, keep))
         return True if self._keep is None else finite | ~self._keep.to(finite.device)
 
@@ -168,8 +186,57 @@ class Step(ABC, Generic[BucketT]):
         self._held.append((loss, held))
         self.taken.append((loss, None))
 
+    def takes(self, loss: int) -> bool | Tensor:
+        """Whether the last loss was folded in; a boolean scalar where the device decides.
+
+        Args:
+            loss: Its position.
+        """
+        if not self.taken or self.taken[-1][0] != loss:
+            return False
+        keep = self.taken[-1][1]
+        return True if keep is None else keep
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """Those that the step reaches."""
+        return [parameter for bucket in self.buckets for parameter in bucket.parameters]
+
+    @property
+    def written(self) -> list[Tensor]:
+        """Those whose ``.grad`` still is what was published."""
+        return [parameter for bucket in self.buckets for parameter in bucket.written]
+
+    @contextmanager
+    def told_if_moved(self) -> Iterator[None]:
+        """Warns if what is done inside the ``with`` block fails when some state has moved."""
+        try:
+            yield
+        except BaseException:
+            if self.taken and not self._waits and not self.awaits_scaler:
+                warnings.warn(_MOVED, stacklevel=2)
+            raise
+
+    @contextmanager
+    def put_back_by(self, hooks: Sequence[Tensor]) -> Iterator[None]:
+        """Puts the state back if a hook fails that is called after the moments have moved.
+
+        Args:
+            hooks: The leaves that have such hooks.
+        """
+        saved = [bucket.saved() for bucket in self.buckets] if hooks and self._waits else []
+        try:
+            yield
+        except BaseException:
+            for bucket, state in zip(self.buckets, saved, strict=bool(saved)):
+                bucket.put_back(state)
+            raise
+
     def publish(self) -> None:
         """Writes the sum of what was folded in to ``.grad``, NaN if no step will happen."""
+        for fold in self._waiting:
+            fold()
+        self._waiting.clear()
         for bucket in self.buckets:
             bucket.publish(self._happens_there)
 
@@ -196,6 +263,10 @@ class Step(ABC, Generic[BucketT]):
         if whole is None or self._unscale is None:
             return whole
         return whole * self._unscale.to(whole.device)
+
+
+def _bytes(bucket: BucketT) -> int:
+    return bucket.size * bucket.room_of[1].itemsize
 
 
 def _widest(norms: Sequence[Tensor]) -> torch.dtype:
