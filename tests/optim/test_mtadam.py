@@ -349,6 +349,19 @@ def test_parameters_of_different_precision_keep_their_own():
     assert norms[1].item() == pytest.approx(0.1 * 3**0.5, rel=1e-15)
 
 
+@BOTH
+@ANYWHERE
+def test_scalars_of_half_precision_beside_double_keep_their_dtype(foreach, on_device):
+    parameters = [torch.ones((), dtype=d).requires_grad_() for d in (torch.bfloat16, torch.float64)]
+    optimizer = MTAdam(parameters, foreach=foreach, on_device=on_device)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
+    for chosen in (scaler, None):
+        losses = [sum((p.double() * scale) for p in parameters) for scale in (1.0, 3.0)]
+        optimizer.backward(losses, scaler=chosen)
+        assert [p.grad.dtype for p in parameters] == [p.dtype for p in parameters]
+        optimizer.step()
+
+
 def test_gradients_set_to_zero_are_stepped_as_zeros():
     model = TwoHeads()
     optimizer = MTAdam(model.parameters())

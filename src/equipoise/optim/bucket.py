@@ -234,8 +234,9 @@ class Bucket(ABC, Generic[GroupT]):
             spread = scale.repeat_interleave(self._lengths, output_size=whole.numel())
             return whole.mul_(spread.to(whole.dtype))
         shape = self._reals[0].shape
-        place = None if scratch is None else scratch.as_strided(shape, self._stride)
-        return torch.mul(whole, scale[0], out=place)
+        if scratch is None:
+            return (whole * scale[0]).to(whole.dtype)  # two scalars would widen each other
+        return torch.mul(whole, scale[0], out=scratch.as_strided(shape, self._stride))
 
     def add(self, whole: Tensor | None) -> None:
         """Adds the gradient of one loss, as it was folded, to the sum."""

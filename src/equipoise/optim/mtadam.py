@@ -111,6 +111,7 @@ class MTAdam(MultiTermOptimizer[MTAdamBucket]):
         ValueError: If a hyperparameter is out of range, or ``granularity="layer"`` has no names.
 
     Example:
+        >>> import torch
         >>> model = torch.nn.Linear(2, 2)
         >>> optimizer = MTAdam(model.named_parameters(), lr=1e-2)
         >>> a, b = model(torch.ones(3, 2)).square().mean(dim=0)

@@ -44,7 +44,7 @@ class SingleTensorMTAdam(MTAdamBucket):
     ) -> None:
         """Takes the gradient of one loss in: see `Bucket.fold`."""
         g = torch.zeros_like(self._exp_avg) if gradient is None else gradient
-        b = g if scale is None else scale[0].to(g) * g
+        b = g if scale is None else (scale[0].to(g.device) * g).to(g.dtype)
         self.add(_chosen(keep, b, 0.0))
         self.absorb(loss, b, keep)
 
