@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from equipoise.optim import MTAdam, kernels
-from equipoise.optim.kernels import FUSED, Kernels, flat
+from equipoise.optim import MTAdam, compiled
+from equipoise.optim.compiled import FUSED, Compiler, flat
+from equipoise.optim.mtadam_update import fused_fold
 from tests.golden import assert_matches, load, tensor
 from tests.optim.training import snapshot
 
@@ -28,7 +29,7 @@ def _fresh_compiler():
 @ANYWHERE
 @pytest.mark.parametrize("name", GOLDENS)
 def test_compiled_steps_follow_the_authors_code(monkeypatch, name, on_device):
-    monkeypatch.setattr(kernels, "FUSED", 1)
+    monkeypatch.setattr(compiled, "FUSED", 1)
     golden = load(f"mtadam__{name}")
     h = golden.hyperparameters
     parameters = [
@@ -150,29 +151,29 @@ def fold_arguments():
 @pytest.mark.usefixtures("_no_compiler")
 def test_where_compiling_fails_the_step_is_taken_uncompiled_with_a_warning():
     arguments = fold_arguments()
-    chosen = Kernels(None)
+    chosen = Compiler(None)
     with pytest.warns(UserWarning, match="MTAdam's update is not compiled"):
-        chosen.run(kernels.fold, *arguments, first=False)
+        chosen.run(fused_fold, *arguments, first=False)
     torch.testing.assert_close(arguments[1], torch.full((8,), 2.5))
     torch.testing.assert_close(arguments[2], torch.full((8,), 3.0))
-    chosen.run(kernels.fold, *arguments, first=True)  # without a second warning
+    chosen.run(fused_fold, *arguments, first=True)  # without a second warning
     torch.testing.assert_close(arguments[2], torch.full((8,), 2.0))
 
 
 @pytest.mark.usefixtures("_no_compiler")
 def test_where_compiling_was_asked_for_and_fails_the_error_says_what_is_missing():
     with pytest.raises(RuntimeError, match=r"C\+\+ compiler"):
-        Kernels(True).run(kernels.fold, *fold_arguments(), first=False)
+        Compiler(True).run(fused_fold, *fold_arguments(), first=False)
 
 
 def test_only_large_dense_parameters_are_compiled_and_on_the_cpu_only_when_asked_for():
     large = torch.empty(FUSED)
-    assert Kernels(True).suit(large)
-    assert Kernels(True).suit(large.view(512, 512).t())
-    assert not Kernels(True).suit(torch.empty(FUSED - 1))
-    assert not Kernels(True).suit(torch.empty(FUSED, 2)[:, 0])
-    assert not Kernels(None).suit(large)
-    assert not Kernels(False).suit(large)
+    assert Compiler(True).suits(large)
+    assert Compiler(True).suits(large.view(512, 512).t())
+    assert not Compiler(True).suits(torch.empty(FUSED - 1))
+    assert not Compiler(True).suits(torch.empty(FUSED, 2)[:, 0])
+    assert not Compiler(None).suits(large)
+    assert not Compiler(False).suits(large)
 
 
 def test_memory_in_another_order_is_copied_into_that_of_the_parameter():

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Generic, TypeAlias
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -15,21 +16,20 @@ from torch.optim import Optimizer
 
 from equipoise.autograd.errors import explained
 from equipoise.autograd.fabric import permitted
-from equipoise.autograd.shared import is_compiled
 from equipoise.losses import Losses, LossNames, Terms, loss_names, read_losses
-from equipoise.optim.averaging import averaged, check_alike, reach
-from equipoise.optim.finiteness import Finiteness
-from equipoise.optim.fold import BucketT, Decisions, Fold
-from equipoise.optim.hyperparameters import Nonfinite, check_choice
-from equipoise.optim.layout import Layout
+from equipoise.optim.averaging import check_alike
+from equipoise.optim.grad import Others, fire, hooked
+from equipoise.optim.guards import Finiteness, outside_autocast, refuse_inference
+from equipoise.optim.hyperparameters import Nonfinite, named_parameters
+from equipoise.optim.layout import BucketT, Layout
 from equipoise.optim.loading import check_saved
-from equipoise.optim.passes import Gradients, inverse_scale, passes, reached_by, scaled
-from equipoise.optim.shards import gradients_of_shards
-from equipoise.parallel.dtensor import is_dtensor
-from equipoise.parallel.fsdp import Sharding, Shards
+from equipoise.optim.per_loss import Passes, Sources
+from equipoise.optim.sharded import PerParameter
+from equipoise.optim.step import Decisions, Step
 from equipoise.parallel.processes import Processes
+from equipoise.parts.checks import check_choice
 
-Parameters: TypeAlias = "Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]"
+Params: TypeAlias = "Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]"
 
 
 class MultiTermOptimizer(Optimizer, Generic[BucketT]):
@@ -43,7 +43,7 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
     (`_start`), and what its parameter groups may be (`_check_group`).
 
     Args:
-        params: Parameters, ``(name, parameter)`` pairs, or parameter groups.
+        params: Params, ``(name, parameter)`` pairs, or parameter groups.
         defaults: The hyperparameters of a parameter group.
         packed: Whether small parameters may share memory.
         losses: Names of the losses or how many there are; default what the first step brings.
@@ -60,7 +60,7 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
 
     def __init__(
         self,
-        params: Parameters,
+        params: Params,
         defaults: dict[str, Any],
         *,
         packed: bool,
@@ -85,7 +85,7 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
     @abstractmethod
     def _start(
         self, reached: set[Tensor], parameters: list[Tensor], decisions: Decisions
-    ) -> Fold[BucketT]:
+    ) -> Step[BucketT]:
         """Begins a step that reaches some of the parameters."""
 
     @abstractmethod
@@ -95,17 +95,18 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
     def _begin(self) -> None:
         """Forgets the step under way and where the state lies; the state itself stays."""
         self._layout = Layout(self._bucket(), self.state, packed=self._packed)
-        self._compiled: dict[tuple[int, ...], bool] = {}
-        self._sharding = Sharding()
+        _ALIVE.add(self)
+        self._sources = Sources(self._processes, self._gradients)
         self._accumulating = False
         self._clear()
 
     def _clear(self) -> None:
         """Forgets the step under way."""
-        self._fold: Fold[BucketT] | None = None
+        self._step: Step[BucketT] | None = None
         self._skipping = False  # The next step has nothing to apply, and that is right.
         self._waiting = False  # The next backward would lose what the last one found.
-        self._accumulated: dict[int, Gradients] = {}
+        self._accumulated: dict[int, PerParameter] = {}
+        self._others = Others()
         self._finiteness.forget()
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -147,12 +148,30 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
             holder["losses"] = list(names)
 
     @explained()
+    @permitted()
+    @outside_autocast()
     def backward(
         self, losses: Losses, *, retain_graph: bool = False, scaler: GradScaler | None = None
     ) -> None:
         """Computes the gradient of each loss and folds it in; in place of ``loss.backward()``.
 
-        The class says what ``.grad`` holds afterwards; what was there before is replaced.
+        The class says what ``.grad`` of its parameters holds afterwards; what was there before is
+        replaced. Other leaves that the losses reach, trained by another optimizer or by none, get
+        what ``sum(losses).backward()`` would add to their ``.grad``; a loss that rests, and a step
+        that is skipped, adds nothing there. What another `MTAdam` or `AutoBalance` has written and
+        not stepped yet is left alone.
+
+        Hooks: ``Tensor.register_hook`` sees the gradient of each loss, before it is balanced, as in
+        ``T`` backward passes. ``register_post_accumulate_grad_hook`` is called once in a step, when
+        ``.grad`` holds what the class says. Gradients are laid out as their parameters are.
+
+        A pass that fails, out of memory or in a hook, raises its error and leaves all state as it
+        was, and micro-batches that were added up are discarded; the next ``backward`` begins anew.
+        Gradients wait for that until all passes are through, if those of all losses take at most 64
+        MiB together. Beyond, a warning tells that moments have moved, as memory would be needed
+        for all of them twice; with a ``GradScaler`` they move in ``step`` alone.
+
+        Autocast is switched off inside, and ``torch.no_grad()`` changes nothing.
 
         Args:
             losses: By name, in order, or a ``[T]`` tensor.
@@ -164,7 +183,8 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
             TypeError: If a loss is not a floating-point tensor.
             ValueError: If a loss is not a scalar, has no graph or an unknown name, the count is
                 wrong, or with ``nonfinite="raise"`` a loss or its gradient is not finite.
-            RuntimeError: If the last ``backward`` still waits for its step.
+            RuntimeError: If the last ``backward`` still waits for its step, a parameter has sparse
+                gradients, or ``torch.inference_mode()`` is on.
         """
         self._refuse_second_backward()
         scaler = scaler if scaler is not None and scaler.is_enabled() else None
@@ -174,42 +194,44 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
         if scaler is None and finite is False:
             self._skip(parameters)
             return
-        last = terms.present[terms.here[-1]]
-        retain_graph = retain_graph or self._gives_buffers_away(terms)
+        try:
+            passes = Passes(
+                terms, parameters, self._others, self._sources, scaler, retain_graph=retain_graph
+            )
+            if self._accumulating:
+                self._accumulated.update(passes.each(self._accumulated))
+                return
+            keep = finite if scaler is None and isinstance(finite, Tensor) else None
+            self._take(passes, parameters, keep)
+        except BaseException:  # the next backward begins anew
+            self._clear()
+            raise
 
-        def compute(i: int, loss: Tensor | None) -> Gradients:
-            if loss is None:
-                return [None] * len(parameters)
-            retain = retain_graph or i != last
-            return self._gradients(scaled(scaler, loss), parameters, retain_graph=retain)
-
-        if self._accumulating:
-            self._accumulated.update(passes(terms, self._accumulated, compute))
-            return
-        keep = finite if scaler is None and isinstance(finite, Tensor) else None
-        unscale = None if scaler is None else inverse_scale(scaler, terms.tensors[0])
-        self._take(terms, parameters, compute, Decisions(keep, unscale))
-
+    @torch.enable_grad()  # a tensor of losses is taken apart
     def _read(self, losses: Losses) -> Terms:
         """The losses of the step, on which all processes agree."""
+        refuse_inference(losses)
+        self._refuse_unknown(losses)
         terms = read_losses(losses, self.names or _names_from(losses))
         if self.names is None:
             check_alike(terms.names, self._processes)
             self._fix_names(terms.names)
         terms = self._processes.agree(terms)
-        if any(map(is_dtensor, self._trainable())):
-            self._sharding.refuse_absent(terms)
+        self._sources.refuse_absent(terms)
         return terms
 
-    def _gives_buffers_away(self, terms: Terms) -> bool:
-        """Whether a pass that does not keep the graph would end all later ones that do.
-
-        A compiled function whose first pass does not keep the graph gives its buffers away for
-        good, and a loss that starts later needs them twice.
-        """
-        if len(terms.names) > 1 and terms.present not in self._compiled:
-            self._compiled[terms.present] = is_compiled(terms.tensors)
-        return self._compiled.get(terms.present, False)
+    def _refuse_unknown(self, losses: Losses) -> None:
+        names = self.names
+        if names is None or not isinstance(losses, Mapping):
+            return
+        unknown = [name for name in losses if name not in names]
+        if unknown:
+            msg = (
+                f"`losses` has the unknown name {unknown[0]!r}; the known names are "
+                f"{', '.join(map(repr, names))}. If it is a loss that starts late, build the "
+                f"optimizer with `losses={[*names, *unknown]!r}`: its state starts with it."
+            )
+            raise ValueError(msg)
 
     @contextmanager
     def accumulate(self) -> Iterator[None]:
@@ -257,7 +279,7 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
             self._clear()
             with torch.enable_grad():
                 losses = closure()
-                if self._fold is None and not self._skipping:
+                if self._step is None and not self._skipping:
                     self.backward(losses)
         self._apply()
         return losses
@@ -270,10 +292,10 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
                 under way stays: MTAdam then moves by its momentum alone, as Adam does.
         """
         super().zero_grad(set_to_none)
-        fold, skipping = self._fold, self._skipping
+        step, skipping = self._step, self._skipping
         self._clear()
         if not set_to_none:
-            self._fold, self._skipping = fold, skipping
+            self._step, self._skipping = step, skipping
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads what ``state_dict()`` returned; training then continues bit for bit.
@@ -322,109 +344,82 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
             return
         for parameter in parameters:
             parameter.grad = torch.full_like(parameter, torch.nan)
+        fire(hooked(parameters))
         self._finiteness.of_step(happens=False)
         self._clear()
         self._skipping = True
 
-    @permitted()
-    def _gradients(
-        self, loss: Tensor, parameters: list[Tensor], *, retain_graph: bool
-    ) -> Gradients:
+    def _gradients(self, loss: Tensor, leaves: list[Tensor], *, retain_graph: bool) -> PerParameter:
         """The gradients of one loss: the one place where they are obtained."""
-        shards = self._shards(parameters)
-        if shards:
-            return gradients_of_shards(loss, parameters, shards, retain_graph=retain_graph)
-        found = torch.autograd.grad(loss, parameters, retain_graph=retain_graph, allow_unused=True)
+        found = torch.autograd.grad(loss, leaves, retain_graph=retain_graph, allow_unused=True)
         if any(gradient is not None and gradient.is_sparse for gradient in found):
-            msg = (
-                f"{type(self).__name__} takes dense gradients; "
-                "build the embedding with `sparse=False`."
-            )
-            raise RuntimeError(msg)
+            self._refuse_sparse(leaves, found)
         return list(found)
 
-    def _shards(self, parameters: list[Tensor]) -> Shards:
-        """The shard behind each leaf of the graph; empty if no parameter is known to be one."""
-        if not any(map(is_dtensor, parameters)):
-            return {}
-        own = set(parameters)
-        return {leaf: shard for leaf, shard in self._sharding.shards().items() if shard in own}
+    def _refuse_sparse(self, leaves: Sequence[Tensor], found: Sequence[Tensor | None]) -> None:
+        own = dict(named_parameters(self.param_groups))
+        for leaf, gradient in zip(leaves, found, strict=True):
+            if gradient is not None and gradient.is_sparse and leaf in own:
+                msg = (
+                    f"{type(self).__name__} takes dense gradients, but that of {own[leaf]} is "
+                    "sparse; build the embedding with `sparse=False`."
+                )
+                raise RuntimeError(msg)
 
     @torch.no_grad()
-    def _take(
-        self,
-        terms: Terms,
-        parameters: list[Tensor],
-        compute: Callable[[int, Tensor | None], Gradients],
-        decisions: Decisions,
-    ) -> None:
+    def _take(self, passes: Passes, parameters: list[Tensor], keep: Tensor | None) -> None:
         """Folds the losses in one after the other and writes ``.grad``."""
         for parameter in parameters:  # before the new gradients need the memory
             parameter.grad = None
-        shards = self._shards(parameters)
-        anywhere = reach(terms, self._accumulated, parameters, self._processes, shards)
-        found = passes(terms, self._accumulated, compute)
-        if anywhere:
-            found = averaged(found, anywhere, parameters, self._processes)
-        fold = None
-        for i, gradients in found:
-            if fold is None:
-                reached = self._reached(terms, i, gradients, parameters, anywhere)
-                fold = self._start(reached, parameters, decisions)
-            self._note(terms.names[i], fold.take(i, gradients))
-            del gradients
-        if fold is not None:
-            self._publish(fold, parameters)
-
-    def _reached(
-        self,
-        terms: Terms,
-        loss: int,
-        gradients: Gradients,
-        parameters: list[Tensor],
-        anywhere: Mapping[int, Sequence[bool]],
-    ) -> set[Tensor]:
-        """The parameters that some loss of the step reaches, given the first loss's gradients."""
-        pending = [t for i, t in zip(terms.present, terms.places, strict=True) if i != loss]
-        known: list[Sequence[Tensor | bool | None]] = [gradients, *anywhere.values()]
-        known.extend(self._accumulated.values())
-        return reached_by(parameters, known, () if anywhere else pending)
+        losses = len({*passes.live, *self._accumulated})
+        reached, found = passes.step(self._accumulated)
+        if not reached:
+            msg = "No loss reaches a parameter of this optimizer; pass those of the trained model."
+            raise ValueError(msg)
+        step = self._start(reached, parameters, Decisions(keep, passes.inverse_scale(), losses))
+        with step.told_if_moved():
+            for i, gradients in found:
+                finite = step.take(i, gradients)
+                del gradients
+                self._finiteness.of_gradient(passes.terms.names[i], finite)
+                self._others.settle(i, step.takes(i))
+            passes.average_beside()
+            self._publish(step, parameters)
 
     def _buckets(self, active: set[Tensor]) -> list[BucketT]:
         on_device = any(map(self._finiteness.on_device, active))
         count = len(self.names or ())
         return self._layout.arrange(self.param_groups, active, count, on_device=on_device)
 
-    def _note(self, name: str, finite: bool | Tensor) -> None:
-        try:
-            self._finiteness.of_gradient(name, finite)
-        except ValueError:
-            self._clear()
-            raise
-
-    def _publish(self, fold: Fold[BucketT], parameters: list[Tensor]) -> None:
-        happens = fold.happens
+    def _publish(self, step: Step[BucketT], parameters: list[Tensor]) -> None:
+        happens = step.happens
         if happens is False:
             self._skip(parameters)
             return
+        self._others.leave(_written_elsewhere(self))
+        hooks = hooked([*step.parameters, *self._others.leaves])
+        with step.put_back_by(hooks):
+            step.publish()
+            self._others.publish()
+            fire(hooks)
         self._finiteness.of_step(happens)
-        fold.publish()
         self._clear()
-        self._fold = fold
+        self._step = step
         # A GradScaler may decide against the step, so the next backward need not wait for it.
-        self._waiting = not fold.awaits_scaler
+        self._waiting = not step.awaits_scaler
 
+    @outside_autocast()
     @torch.no_grad()
     def _apply(self) -> None:
-        fold = self._fold
+        step = self._step
         given = {p for p in self._trainable() if p.grad is not None}
-        if fold is None:
+        if step is None:
             if given and not self._skipping:
                 self._allocate(given)
             self._clear()
             return
-        fold.settle()
-        fold.move(given)
+        step.settle()
+        step.move(given)
         self._clear()
 
     def _allocate(self, given: set[Tensor]) -> None:
@@ -447,3 +442,12 @@ def _names_from(losses: Losses) -> tuple[str, ...]:
     if isinstance(losses, Mapping):
         return loss_names(losses)
     return loss_names(len(losses) if isinstance(losses, Sequence) else losses.numel())
+
+
+_ALIVE: WeakSet[MultiTermOptimizer[Any]] = WeakSet()
+
+
+def _written_elsewhere(one: MultiTermOptimizer[Any]) -> set[Tensor]:
+    """Parameters whose ``.grad`` another of these optimizers has written and not stepped yet."""
+    waiting = [other._step for other in _ALIVE if other is not one and other._step is not None]
+    return {parameter for step in waiting for parameter in step.written}

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Generic, TypeAlias, TypeVar
+from functools import cached_property, partial
+from typing import Generic, TypeAlias
 
 import torch
 from torch import Tensor
 
-from equipoise.optim.bucket import Bucket
-from equipoise.optim.shards import NormPool
+from equipoise.optim.layout import BucketT
+from equipoise.optim.sharded import NormPool
 
-BucketT = TypeVar("BucketT", bound=Bucket)  # type: ignore[type-arg]
+WAITING = 1 << 26
+"""Gradients of a step that take up to this many bytes wait until every pass has succeeded."""
+
+_MOVED = (
+    "`backward` failed when the moments had taken in the losses before the one that failed. Go on "
+    "from the last checkpoint to have them as they were."
+)
+
 Arrange: TypeAlias = Callable[[set[Tensor]], list[BucketT]]
 """Makes the buckets of some parameters; their state stays what it is."""
 
@@ -28,39 +37,45 @@ class Decisions:
             ``None`` where the host decides.
         unscale: One over the scale that the losses were multiplied with by a ``GradScaler``, which
             decides later whether the step happens: until then no state may move.
+        losses: How many the step has.
     """
 
     keep: Tensor | None = None
     unscale: Tensor | None = None
+    losses: int = 1
 
 
-class Fold(ABC, Generic[BucketT]):
+class Step(ABC, Generic[BucketT]):
     """Takes the gradients of one loss after the other, lets go of each, and then moves.
 
     Args:
-        arrange: Makes buckets.
-        reached: The parameters that the step reaches.
+        buckets: Those of the parameters that the step reaches.
+        arrange: Makes the buckets of fewer parameters.
         parameters: The parameters to which the gradients belong, in their order.
         decisions: Who decides whether the step happens.
     """
 
     def __init__(
         self,
+        buckets: list[BucketT],
         arrange: Arrange[BucketT],
-        reached: set[Tensor],
         parameters: Sequence[Tensor],
         decisions: Decisions,
     ) -> None:
         places = {parameter: place for place, parameter in enumerate(parameters)}
-        self.buckets = arrange(reached)
+        self.buckets = buckets
         self.taken: list[tuple[int, Tensor | None]] = []
         self._arrange = arrange
         self._expected = 0
-        self._places = [[places[p] for p in bucket.parameters] for bucket in self.buckets]
+        self._places = [[places[p] for p in bucket.parameters] for bucket in buckets]
+        self._counts = [len(of_bucket) for of_bucket in self._places]
         self._keep, self._unscale = decisions.keep, decisions.unscale
         self._held: list[tuple[int, list[Tensor | None]]] = []
+        self._waits = decisions.losses * sum(map(_bytes, buckets)) <= WAITING
+        self._waiting: list[Callable[[], None]] = []
         self._scratch = _scratch(self.buckets)
-        self._pool = NormPool(p for bucket in self.buckets for p in bucket.parameters)
+        cut = any(bucket.sharded for bucket in self.buckets)
+        self._pool = NormPool(p for b in self.buckets for p in b.parameters) if cut else None
         for bucket in self.buckets:
             bucket.forget()
 
@@ -79,14 +94,19 @@ class Fold(ABC, Generic[BucketT]):
         """
 
     @abstractmethod
-    def _step(self, bucket: BucketT) -> None:
+    def _move(self, bucket: BucketT) -> None:
         """Updates the parameters of one bucket."""
 
     def _measured(self, parts: Sequence[Sequence[Tensor | None]]) -> Tensor:
         each = [bucket.measure(part) for bucket, part in zip(self.buckets, parts, strict=True)]
         norms = torch.cat([norms.to(each[0].device, _widest(each)) for norms in each])
-        norms = self._pool.whole(norms)
-        return norms if self._unscale is None else norms * self._unscale.to(norms)
+        norms = norms if self._pool is None else self._pool.whole(norms)
+        norms = norms if self._unscale is None else norms * self._unscale.to(norms)
+        return self._over_units(norms)
+
+    def _over_units(self, norms: Tensor) -> Tensor:
+        """The norm over what is balanced as one, given to each of its parameters."""
+        return norms
 
     def take(self, loss: int, gradients: Sequence[Tensor | None]) -> bool | Tensor:
         """Folds the gradients of one loss in.
@@ -114,7 +134,12 @@ class Fold(ABC, Generic[BucketT]):
         keep = None if self._keep is None else finite & self._keep.to(finite.device)
         scales = self._each(self._scales(loss, norms, keep))
         for bucket, part, scale in zip(self.buckets, parts, scales, strict=True):
-            bucket.take(loss, part, scale, keep, self._scratch[bucket.scratch[:2]])
+            room = self._scratch.get(bucket.room_of)
+            fold = partial(bucket.fold, loss, bucket.gather(part), scale, keep, room)
+            if self._waits:
+                self._waiting.append(fold)
+            else:
+                fold()
         self.taken.append((loss, keep))
         return True if self._keep is None else finite | ~self._keep.to(finite.device)
 
@@ -122,10 +147,6 @@ class Fold(ABC, Generic[BucketT]):
         if scales is None:
             return [None] * len(self.buckets)
         return torch.split(scales, self._counts)
-
-    @property
-    def _counts(self) -> list[int]:
-        return [len(places) for places in self._places]
 
     @property
     def awaits_scaler(self) -> bool:
@@ -159,14 +180,63 @@ class Fold(ABC, Generic[BucketT]):
         seen = torch.where(finite, torch.ones_like(norms) if scales is None else scales, torch.nan)
         held: list[Tensor | None] = []
         for bucket, part, scale in zip(self.buckets, parts, self._each(seen), strict=True):
-            whole = bucket.scaled(part, scale, None)
+            whole = bucket.scaled(bucket.gather(part), scale, None)
             bucket.add(whole)
             held.append(whole)
         self._held.append((loss, held))
         self.taken.append((loss, None))
 
+    def takes(self, loss: int) -> bool | Tensor:
+        """Whether the last loss was folded in; a boolean scalar where the device decides.
+
+        Args:
+            loss: Its position.
+        """
+        if not self.taken or self.taken[-1][0] != loss:
+            return False
+        keep = self.taken[-1][1]
+        return True if keep is None else keep
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """Those that the step reaches."""
+        return [parameter for bucket in self.buckets for parameter in bucket.parameters]
+
+    @property
+    def written(self) -> list[Tensor]:
+        """Those whose ``.grad`` still is what was published."""
+        return [parameter for bucket in self.buckets for parameter in bucket.written]
+
+    @contextmanager
+    def told_if_moved(self) -> Iterator[None]:
+        """Warns if what is done inside the ``with`` block fails when some state has moved."""
+        try:
+            yield
+        except BaseException:
+            if self.taken and not self._waits and not self.awaits_scaler:
+                warnings.warn(_MOVED, stacklevel=2)
+            raise
+
+    @contextmanager
+    def put_back_by(self, hooks: Sequence[Tensor]) -> Iterator[None]:
+        """Puts the state back if a hook fails that is called after the moments have moved.
+
+        Args:
+            hooks: The leaves that have such hooks.
+        """
+        saved = [bucket.saved() for bucket in self.buckets] if hooks and self._waits else []
+        try:
+            yield
+        except BaseException:
+            for bucket, state in zip(self.buckets, saved, strict=bool(saved)):
+                bucket.put_back(state)
+            raise
+
     def publish(self) -> None:
         """Writes the sum of what was folded in to ``.grad``, NaN if no step will happen."""
+        for fold in self._waiting:
+            fold()
+        self._waiting.clear()
         for bucket in self.buckets:
             bucket.publish(self._happens_there)
 
@@ -174,7 +244,7 @@ class Fold(ABC, Generic[BucketT]):
         """Makes what was held for a scaler part of the state."""
         for loss, held in self._held:
             for bucket, whole in zip(self.buckets, held, strict=True):
-                bucket.fold(loss, self._unscaled(whole), None)
+                bucket.absorb(loss, self._unscaled(whole), None)
         self._held.clear()
 
     def move(self, given: set[Tensor]) -> None:
@@ -185,7 +255,7 @@ class Fold(ABC, Generic[BucketT]):
         """
         folded = {parameter for bucket in self.buckets for parameter in bucket.parameters}
         for bucket in self.buckets if folded <= given else self._arrange(folded & given):
-            self._step(bucket)
+            self._move(bucket)
         for bucket in self.buckets:
             bucket.forget()
 
@@ -195,6 +265,10 @@ class Fold(ABC, Generic[BucketT]):
         return whole * self._unscale.to(whole.device)
 
 
+def _bytes(bucket: BucketT) -> int:
+    return bucket.size * bucket.room_of[1].itemsize
+
+
 def _widest(norms: Sequence[Tensor]) -> torch.dtype:
     return max((norm.dtype for norm in norms), key=lambda dtype: dtype.itemsize)
 
@@ -202,8 +276,9 @@ def _widest(norms: Sequence[Tensor]) -> torch.dtype:
 def _scratch(buckets: Sequence[BucketT]) -> dict[tuple[torch.device, torch.dtype], Tensor]:
     """For each device and dtype, room for the largest parameter that is not packed."""
     sizes: dict[tuple[torch.device, torch.dtype], int] = {}
-    for device, dtype, size in (bucket.scratch for bucket in buckets):
-        sizes[device, dtype] = max(size, sizes.get((device, dtype), 0))
+    for bucket in buckets:
+        if not bucket.packed:
+            sizes[bucket.room_of] = max(bucket.size, sizes.get(bucket.room_of, 0))
     return {
         (device, dtype): torch.empty(size, device=device, dtype=dtype)
         for (device, dtype), size in sizes.items()

@@ -7,14 +7,17 @@ a process has, and is shown as shards, so that a distributed checkpoint can cut 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 from torch import Tensor, distributed
 
 from equipoise.autograd.shared import leaves_below
 from equipoise.gradients.sharded import ShardedPasses
-from equipoise.optim.passes import Gradients
 from equipoise.parallel.dtensor import cut_over, is_dtensor
 from equipoise.parallel.fsdp import Shards
+
+PerParameter: TypeAlias = "list[Tensor | None]"
+"""One gradient for each parameter; ``None`` where a loss does not reach it."""
 
 
 def refuse_tensor_parallel(leaves: Iterable[Tensor]) -> None:
@@ -31,7 +34,7 @@ def refuse_tensor_parallel(leaves: Iterable[Tensor]) -> None:
 
 def gradients_of_shards(
     loss: Tensor, parameters: Sequence[Tensor], shards: Shards, *, retain_graph: bool
-) -> Gradients:
+) -> PerParameter:
     """What this process holds of the gradients of one loss, already averaged by FSDP.
 
     Args:

@@ -1,16 +1,21 @@
-"""Which losses and gradients were finite, and what becomes of those that were not."""
+"""What must not spoil a step: losses that are not finite, autocast, inference mode."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor
 
-from equipoise.losses import Terms
+from equipoise.losses import Losses, Terms
 from equipoise.optim.hyperparameters import Nonfinite
 
 
 class Finiteness:
-    """Decides whether a step may happen, and counts what was left out.
+    """Knows which losses and gradients were finite, and what becomes of those that were not.
+
+    It decides whether a step may happen, and counts what was left out.
 
     Args:
         nonfinite: ``"skip"`` or ``"raise"``.
@@ -27,6 +32,7 @@ class Finiteness:
     def forget(self) -> None:
         """Begins a step anew, without its earlier micro-batches."""
         self._so_far: bool | Tensor = True
+        self._resting: list[tuple[str, int | Tensor]] = []
 
     def on_device(self, tensor: Tensor) -> bool:
         """Whether what concerns this tensor is decided where it is."""
@@ -46,15 +52,18 @@ class Finiteness:
         return self._so_far
 
     def of_gradient(self, name: str, finite: bool | Tensor) -> None:
-        """Counts the gradient of one loss if it was not finite."""
+        """Notes the gradient of one loss if it was not finite; it is counted with the step."""
         if self._nonfinite == "raise" and not finite:
             raise _error(f"The gradient of loss {name!r}")
         if finite is not True:
             missing = ~finite if isinstance(finite, Tensor) else 1
-            self.rested[name] = self.rested.get(name, 0) + missing
+            self._resting.append((name, missing))
 
     def of_step(self, happens: bool | Tensor) -> None:
-        """Counts a step that does not happen."""
+        """Counts the losses that rest in a step, and the step if it does not happen."""
+        for name, missing in self._resting:
+            self.rested[name] = self.rested.get(name, 0) + missing
+        self._resting.clear()
         if happens is not True:
             self.skipped = self.skipped + (~happens if isinstance(happens, Tensor) else 1)
 
@@ -64,3 +73,29 @@ def _error(what: str) -> ValueError:
         f"{what} is NaN or infinite. Look at its inputs and the learning rate; "
         "`nonfinite='skip'` leaves such steps out."
     )
+
+
+@contextmanager
+def outside_autocast() -> Iterator[None]:
+    """Switches autocast off inside the ``with`` block, on every device that this build knows."""
+    accelerator = torch.accelerator.current_accelerator()
+    kinds = {"cpu"} if accelerator is None else {"cpu", accelerator.type}
+    with ExitStack() as stack:
+        for kind in kinds:
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
+
+
+def refuse_inference(losses: Losses) -> None:
+    """Raises a ``RuntimeError`` under ``torch.inference_mode()``, which keeps no graph."""
+    given = losses.values() if isinstance(losses, Mapping) else losses
+    given = [given] if isinstance(given, Tensor) or not isinstance(given, Iterable) else given
+    made = any(isinstance(loss, Tensor) and loss.is_inference() for loss in given)
+    if made or torch.is_inference_mode_enabled():
+        where = "The losses were computed" if made else "`backward` was called"
+        msg = (
+            f"{where} under `torch.inference_mode()`, which keeps no graph and whose tensors no "
+            "training can use; leave it before the forward pass, and use it for validation alone."
+        )
+        raise RuntimeError(msg)
