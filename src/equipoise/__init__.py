@@ -18,9 +18,13 @@ from equipoise.gradients.gradients import Gradients
 from equipoise.gradients.measure import measure
 from equipoise.gradients.measuring import Measuring
 from equipoise.optim import *  # noqa: F403
-from equipoise.optim.registry import create_optimizer, list_optimizers
 from equipoise.record import Record
-from equipoise.registry import create_balancer, list_balancers
+from equipoise.registry import (
+    create_balancer,
+    create_optimizer,
+    list_balancers,
+    list_optimizers,
+)
 from equipoise.schedules import Cycle, Ramp, Stages
 from equipoise.weighting import *  # noqa: F403
 from equipoise.wrappers import *  # noqa: F403

@@ -16,10 +16,11 @@ from torch.optim import Optimizer
 
 from equipoise.autograd.errors import explained
 from equipoise.autograd.fabric import permitted
+from equipoise.autograd.precision import full_precision
 from equipoise.losses import Losses, LossNames, Terms, loss_names, read_losses
 from equipoise.optim.averaging import check_alike
 from equipoise.optim.grad import Others, fire, hooked
-from equipoise.optim.guards import Finiteness, outside_autocast, refuse_inference
+from equipoise.optim.guards import Finiteness, refuse_inference
 from equipoise.optim.hyperparameters import Nonfinite, named_parameters
 from equipoise.optim.layout import BucketT, Layout
 from equipoise.optim.loading import check_saved
@@ -149,7 +150,7 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
 
     @explained()
     @permitted()
-    @outside_autocast()
+    @full_precision()
     def backward(
         self, losses: Losses, *, retain_graph: bool = False, scaler: GradScaler | None = None
     ) -> None:
@@ -408,7 +409,7 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
         # A GradScaler may decide against the step, so the next backward need not wait for it.
         self._waiting = not step.awaits_scaler
 
-    @outside_autocast()
+    @full_precision()
     @torch.no_grad()
     def _apply(self) -> None:
         step = self._step

@@ -81,7 +81,11 @@ class Others:
         return list(self._sums)
 
     def publish(self) -> None:
-        """Adds the sums to ``.grad``, as a backward pass would."""
+        """Adds the sums to ``.grad``, as a backward pass would.
+
+        By hand: hooks of a data-parallel wrapper wait for all of its parameters, of which the
+        optimizer's own are not written by autograd.
+        """
         for leaf, total in self._sums.items():
             if leaf.grad is None:
                 leaf.grad = total if total.is_sparse else _own_copy(leaf, total)

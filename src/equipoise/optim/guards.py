@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -73,18 +72,6 @@ def _error(what: str) -> ValueError:
         f"{what} is NaN or infinite. Look at its inputs and the learning rate; "
         "`nonfinite='skip'` leaves such steps out."
     )
-
-
-@contextmanager
-def outside_autocast() -> Iterator[None]:
-    """Switches autocast off inside the ``with`` block, on every device that this build knows."""
-    accelerator = torch.accelerator.current_accelerator()
-    kinds = {"cpu"} if accelerator is None else {"cpu", accelerator.type}
-    with ExitStack() as stack:
-        for kind in kinds:
-            if torch.is_autocast_enabled(kind):
-                stack.enter_context(torch.autocast(kind, enabled=False))
-        yield
 
 
 def refuse_inference(losses: Losses) -> None:
