@@ -85,13 +85,9 @@ def test_the_method_passes_the_batteries_over_all_methods(house) -> None:
     run(house, "pytest", "-q", "-p", "no:cacheprovider", "tests/test_methods.py", "-k", NAME)
 
 
-@pytest.mark.parametrize("file", ["tests/test_registry.py", "tests/test_readme.py"])
-def test_the_method_is_found_by_name_and_in_the_readme(file, house) -> None:
-    run(house, "pytest", "-q", "-p", "no:cacheprovider", file)
-
-
 def test_the_house_is_in_order_with_the_method(house) -> None:
-    run(house, "pytest", "-q", "-p", "no:cacheprovider", "tests/test_house.py")
+    files = [f"tests/test_{name}.py" for name in ("registry", "readme", "house")]
+    run(house, "pytest", "-q", "-p", "no:cacheprovider", *files)
 
 
 @pytest.mark.slow
