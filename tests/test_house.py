@@ -64,6 +64,13 @@ def test_the_document_names_every_room_once() -> None:
     assert sorted(ROOMS) == sorted(there)
 
 
+def test_every_file_and_room_that_the_document_points_to_exists() -> None:
+    pointed = set(re.findall(r"`((?:\w+/)+(?:\w+\.py)?|\w+\.py)`", DOCUMENT))
+    assert len(pointed) > 20
+    missing = [path for path in pointed if not ((SOURCE / path).exists() or (ROOT / path).exists())]
+    assert not missing
+
+
 def test_imports_run_downwards_those_for_types_too() -> None:
     height = {name: -place for place, name in enumerate(ROOMS)}
     upwards = [

@@ -47,8 +47,8 @@ def in_accelerate(losses: dict[str, Tensor]) -> eq.Record:
 
 
 def in_physicsnemo(losses: dict[str, Tensor]) -> eq.Balancer:
-    options = {"max_iter": 20}
-    aggregator = BalancedAggregator([], len(losses), {"goal": 2.0}, method="mgda", options=options)
+    weights, options = {"goal": 2.0}, {"alpha": 0.5}
+    aggregator = BalancedAggregator([], len(losses), weights, method="crmogm", options=options)
     loss: Tensor = aggregator(losses, 0)
     assert loss.shape == ()
     return aggregator.balancer
@@ -58,7 +58,12 @@ def in_any_loop(losses: dict[str, Tensor]) -> Tensor:
     return balanced_loss(goal(), losses)
 
 
+def losses_of(weight: Tensor) -> dict[str, Tensor]:
+    return {"goal": weight.sum(), "help": -weight.square().sum()}
+
+
 def main() -> None:
     weight = torch.ones(2, requires_grad=True)
-    losses = {"goal": weight.sum(), "help": -weight.sum()}
-    assert in_any_loop(losses).shape == ()
+    in_any_loop(losses_of(weight)).backward()
+    assert in_accelerate(losses_of(weight)).names == ("goal", "help")
+    assert isinstance(in_physicsnemo(losses_of(weight)), eq.CRMOGM)
