@@ -184,6 +184,11 @@ class Balancer(Stateful, ABC):
         how.run(outcome.updates, step.terms)
         return self._said()
 
+    if TYPE_CHECKING:
+
+        def __call__(self, losses: Losses) -> Tensor:
+            """What `forward` returns; for `nn.Module` it could be anything."""
+
     def forward(self, losses: Losses) -> Tensor:
         """The balanced loss, a scalar to call ``.backward()`` on.
 

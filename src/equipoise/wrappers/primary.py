@@ -69,6 +69,7 @@ class Primary(Wrapper):
 
     def __init__(self, balancer: Balancer, primary: str) -> None:
         super().__init__(balancer)
+        self.looks_at = "gradients" if balancer.looks_at == "gradients" else "gramian"
         if primary not in self.names:
             msg = f"`primary` is {primary!r}; the losses are {', '.join(map(repr, self.names))}."
             raise ValueError(msg)

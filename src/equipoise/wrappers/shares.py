@@ -66,6 +66,7 @@ class Shares(Wrapper):
 
     def __init__(self, balancer: Balancer, shares: PerLoss, *, wrt: Wrt = "shared") -> None:
         super().__init__(balancer)
+        self.looks_at = "norms" if balancer.looks_at == "losses" else balancer.looks_at
         found = per_loss(shares, self.names, "shares")
         if bool((found < 0).any()) or not bool(found.any()):
             msg = f"`shares` is {shares}; it has no negative number and not only zeros."
