@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from equipoise.autograd import shared
 from equipoise.autograd.graph import Parting
+from equipoise.autograd.targets import Held
 from equipoise.balancer import Balancer, BalancerOptions, Decide, LooksAt, Outcome, Step
 from equipoise.gradients.gradients import Gradients
 from equipoise.gradients.measure import Measurement, Meter
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.distributed import ProcessGroup
 
+    from equipoise.autograd.inputs import Trained
     from equipoise.autograd.targets import Target, Watched, Wrt
     from equipoise.gradients.apply import BackwardPass
     from equipoise.gradients.update import Update
@@ -32,6 +34,7 @@ class AggregationOptions(BalancerOptions, total=False):
     """What every aggregation takes by keyword; see `Aggregation`."""
 
     wrt: Wrt | None
+    trained: Trained | None
     heads: Literal["weighted", "plain"]
     measuring: Measuring | None
 
@@ -45,6 +48,10 @@ class Aggregation(Balancer):
     Args:
         losses: How many losses there are, or their unique names.
         wrt: Where gradients are watched; ``None`` is what the paper uses.
+        trained: What this balancer's steps train: an optimizer, several, a module, or parameters.
+            Other leaves that losses share, such as the critic in a generator's step, get the
+            gradient of the weighted losses, but are not watched. ``None``: all parameters of the
+            graph; see `equipoise.autograd.inputs.watchable` for tensors that are none.
         heads: Whether parameters that one loss has for itself receive its weighted gradient, or its
             plain one. The literature has both.
         measuring: What to spend on measuring: memory, precision, batched passes.
@@ -71,6 +78,7 @@ class Aggregation(Balancer):
         losses: LossNames,
         *,
         wrt: Wrt | None = None,
+        trained: Trained | None = None,
         heads: Literal["weighted", "plain"] = "weighted",
         measuring: Measuring | None = None,
         priorities: Priorities | None = None,
@@ -92,10 +100,13 @@ class Aggregation(Balancer):
             )
             raise ValueError(msg)
         self.heads = heads
-        self._wrt: tuple[Wrt] = (self.default_wrt if wrt is None else wrt,)  # no submodule of ours
-        self._refuse_shards(Sharding(), self._wrt[0])
+        self._wrt: Held[Wrt] = Held(self.default_wrt if wrt is None else wrt)
+        self._refuse_shards(Sharding(), self._wrt.named)
         self._meter = Meter(
-            measuring or Measuring(), self.processes, norms_only=self.looks_at == "norms"
+            measuring or Measuring(),
+            self.processes,
+            norms_only=self.looks_at == "norms",
+            trained=trained,
         )
 
     def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
@@ -164,7 +175,7 @@ class Aggregation(Balancer):
         return [of_rows(passes, measured.rows, weights, own, passes.sizes)]
 
     def _watch(self, terms: Terms, wrt: Wrt | None) -> Watched | None:
-        watched = self._meter.watch(terms, self._wrt[0] if wrt is None else wrt)
+        watched = self._meter.watch(terms, self._wrt.named if wrt is None else wrt)
         if watched is not None:
             self._refuse_shards(self._meter.sharding, watched.targets)
         return watched
