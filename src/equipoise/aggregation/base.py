@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from equipoise.autograd.targets import Target, Watched, Wrt
     from equipoise.gradients.apply import BackwardPass
     from equipoise.gradients.update import Update
-    from equipoise.losses import LossNames, Terms
+    from equipoise.losses import Graphless, LossNames, Terms
     from equipoise.schedules import Priorities
 
 
@@ -58,6 +58,7 @@ class Aggregation(Balancer):
         priorities: See `Balancer`.
         every: See `Balancer`.
         nonfinite: See `Balancer`.
+        graphless: See `Balancer`.
         process_group: See `Balancer`.
 
     Raises:
@@ -84,6 +85,7 @@ class Aggregation(Balancer):
         priorities: Priorities | None = None,
         every: int = 1,
         nonfinite: Literal["skip", "raise"] = "skip",
+        graphless: Graphless = "absent",
         process_group: ProcessGroup | None = None,
     ) -> None:
         super().__init__(
@@ -91,6 +93,7 @@ class Aggregation(Balancer):
             priorities=priorities,
             every=every,
             nonfinite=nonfinite,
+            graphless=graphless,
             process_group=process_group,
         )
         check_choice("heads", heads, ("weighted", "plain"))
