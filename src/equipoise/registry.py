@@ -153,7 +153,7 @@ def _watches(balancer: Balancer) -> str | None:
         balancer = balancer.balancer
     if not isinstance(balancer, aggregation.Aggregation):
         return None
-    return balancer._wrt[0] if isinstance(balancer._wrt[0], str) else "named"
+    return balancer._wrt.named if isinstance(balancer._wrt.named, str) else "named"
 
 
 def create_balancer(name: str, losses: LossNames, **options: object) -> Balancer:

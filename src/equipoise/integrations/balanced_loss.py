@@ -46,7 +46,7 @@ def plain_sum(balancer: Balancer, losses: Losses) -> Tensor:
         balancer: Knows the names of the losses.
         losses: The losses of this step.
     """
-    terms = read_losses(losses, balancer.names)
+    terms = read_losses(losses, balancer.names, graphless=balancer.graphless)
     return terms.balanced(torch.ones_like(terms.values()))
 
 

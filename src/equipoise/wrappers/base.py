@@ -53,6 +53,7 @@ class Wrapper(Balancer):
         super().__init__(
             balancer.names,
             nonfinite=balancer.nonfinite,
+            graphless=balancer.graphless,
             process_group=balancer.processes.group,
         )
         self.balancer = balancer

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from equipoise.autograd.precision import full_precision
+from equipoise.autograd.targets import Held
 from equipoise.balancer import Balancer, Decide, Outcome, Step
 from equipoise.gradients.measure import Meter
 from equipoise.gradients.measuring import Measuring
@@ -72,7 +73,7 @@ class Shares(Wrapper):
             msg = f"`shares` is {shares}; it has no negative number and not only zeros."
             raise ValueError(msg)
         self.option("shares", found)
-        self._wrt: tuple[Wrt] = (wrt,)  # no submodule of ours
+        self._wrt: Held[Wrt] = Held(wrt)
         self._meter = Meter(Measuring(), self.processes, norms_only=True)
 
     def _weights(
@@ -106,7 +107,7 @@ class Shares(Wrapper):
         if not step.counts:
             return None
         terms = step.terms
-        watched = self._meter.watch(terms, self._wrt[0] if wrt is None else wrt)
+        watched = self._meter.watch(terms, self._wrt.named if wrt is None else wrt)
         if watched is None:
             return None
         return self._meter.run(terms, watched, retain_graph=True, applies=False).gradients
