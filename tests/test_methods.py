@@ -288,7 +288,9 @@ def test_a_step_takes_as_many_passes_as_the_method_declares(name, losses) -> Non
 def test_steps_in_between_take_one_pass(name) -> None:
     model, counting = MultiHead(4), Counting()
     model.trunk.insert(2, counting)
-    balancer = make(name, list("abcd"), every=4)
+    # Nash-MTL clips each step's gradient, whose norm takes a pass of its own.
+    options = {"max_norm": 0} if name == "nashmtl" else {}
+    balancer = make(name, list("abcd"), every=4, **options)
     for _ in range(4):
         counting.passes = 0
         balancer.backward(model(batch()))

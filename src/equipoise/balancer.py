@@ -20,6 +20,7 @@ from equipoise.losses import Graphless, Losses, LossNames, Terms, loss_names, re
 from equipoise.parallel.averaging import GradientAverage
 from equipoise.parallel.processes import Processes
 from equipoise.parts.checks import check_choice
+from equipoise.parts.notices import IDLE_STEPS, warn_of_idleness, warn_of_sign
 from equipoise.parts.random import Drawing
 from equipoise.record import Record, spread
 from equipoise.schedules import Priorities, Schedules
@@ -110,13 +111,18 @@ class Balancer(Stateful, ABC):
         last: The record of the last step, ``None`` before the first.
         looks_at: What the method asks for, which fixes what a step costs.
         weighting: Whether the result is a weighting of the losses, one number each.
+        defined_for: The losses for which the method means something. Of others it warns once, where
+            their values lie on the CPU.
         heads: Whether parameters that one loss has for itself receive its weighted gradient, or its
             plain one.
     """
 
     looks_at: LooksAt = "losses"
     weighting: bool = True
+    defined_for: Literal["all", "nonnegative"] = "all"
     heads: Literal["weighted", "plain"] = "weighted"
+
+    _idle = 0  # steps in a row that were to be learned from, and were not
 
     priorities: Tensor
     resting: Tensor
@@ -148,6 +154,7 @@ class Balancer(Stateful, ABC):
         self._average = GradientAverage(self.processes)
         self.last: Record | None = None
         self._frozen = False
+        self._told_of_sign = False
         count = len(self.names)
         self.schedules = Schedules(priorities, self.names)
         self.option("priorities", self.schedules.first)
@@ -423,6 +430,9 @@ class Balancer(Stateful, ABC):
         agreed = terms.given is not None or self.processes.count == 1
         known = terms.values().device.type == "cpu" and agreed
         finite = terms.values().isfinite()
+        self._idle += due
+        if known and due:
+            self._speak_up(terms)
         if self.learning and known and not bool(finite.all()):
             self.skipped += spread((~finite).long(), terms.present, len(self.names), 0)
             return Step(terms, due=False, counts=False)
@@ -443,6 +453,15 @@ class Balancer(Stateful, ABC):
         if message not in self._warned:
             self._warned.add(message)
             warnings.warn(message, stacklevel=2)
+
+    def _speak_up(self, terms: Terms) -> None:
+        """Warns of what would go wrong in silence; reads values, so on the CPU only."""
+        if self.defined_for == "nonnegative" and not self._told_of_sign:
+            values = terms.values().tolist()
+            self._told_of_sign = warn_of_sign(self._method(), terms.present_names, values)
+        if self._idle == IDLE_STEPS:
+            values = terms.values().tolist()
+            warn_of_idleness(self._method(), self.names, terms.present_names, values)
 
     def _scheduled(self, terms: Terms) -> Terms:
         """Gives the losses this step's priorities, or those of the last step that learned."""
@@ -485,6 +504,8 @@ class Balancer(Stateful, ABC):
         kept = values.isfinite().all() & _all_finite(result) & _without_infinity(after)
         measured = None if gradients is None else gradients.finite()
         kept = kept if measured is None else kept & measured
+        if kept.device.type != "cpu" or bool(kept):
+            self._idle = 0
         if kept.device.type == "cpu" and bool(kept):
             return result
         for name, buffer in after.items():

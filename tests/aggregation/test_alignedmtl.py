@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -77,3 +78,37 @@ def test_parameters_of_one_loss_receive_its_plain_gradient_unless_asked_otherwis
     model.zero_grad()
     AlignedMTL(3, heads="weighted").backward(model(x))
     assert not torch.allclose(flat_grad(heads), expected)
+
+
+def slow_weights(gram, scale):
+    """The eigendecomposition with the rank test of the docstring, written out."""
+    values, vectors = np.linalg.eigh(gram)
+    smallest = len(gram) * np.finfo(np.float64).eps * values.max()
+    weights, kept = np.zeros(len(gram)), [value for value in values if value > smallest]
+    common = {"min": kept[0], "median": kept[(len(kept) - 1) // 2], "rmse": sum(kept) / len(kept)}
+    for value, vector in zip(values[-len(kept) :], vectors.T[-len(kept) :], strict=True):
+        weights += np.sqrt(common[scale] / value) * vector * vector.sum()
+    return torch.from_numpy(weights)
+
+
+@pytest.mark.parametrize("scale", ["min", "median", "rmse"])
+@pytest.mark.parametrize(("losses", "rank"), [(2, 1), (4, 2), (5, 4), (8, 3)])
+def test_dependent_gradients_get_the_weights_of_the_eigenvectors_that_are_there(
+    losses, rank, scale
+):
+    for seed in range(20):
+        rows = independent(losses, rank, seed) @ independent(rank, 12, seed + 100)
+        weights = AlignedMTL(losses, scale_mode=scale).weigh(
+            torch.ones(losses).double(), Gradients(rows)
+        )
+        expected = slow_weights((rows @ rows.T).numpy(), scale)
+        torch.testing.assert_close(weights @ rows, expected @ rows, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_rank_test_is_the_number_of_losses_times_the_epsilon_of_the_gradients(dtype):
+    limit = 3 * torch.finfo(dtype).eps
+    squares = torch.tensor([1.0, 2 * limit, 0.5 * limit], dtype=dtype)
+    weights = AlignedMTL(3).weigh(torch.ones(3, dtype=dtype), Gradients(squares.sqrt().diag()))
+    expected = torch.stack([squares[1].sqrt(), squares.new_ones(()), squares.new_zeros(())])
+    torch.testing.assert_close(weights, expected)

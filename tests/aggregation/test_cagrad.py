@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from equipoise import Gradients
 from equipoise.aggregation.cagrad import CAGrad
+from tests.aggregation.cancelling import nearly_cancelling
 from tests.aggregation.following import follow_gradient, follow_live, follow_weights, independent
 from tests.golden import load
 
@@ -95,3 +96,14 @@ def test_a_zero_gradient_leaves_the_mean_gradient_where_nothing_conflicts():
 def test_bad_options_are_refused_by_name(options, message):
     with pytest.raises(ValueError, match=message):
         CAGrad(2, **options)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("c", [0.1, 0.5, 1.5])
+def test_no_rounding_takes_the_update_out_of_the_ball(c, dtype):
+    for rows in nearly_cancelling(60, dtype):
+        weights = CAGrad(len(rows), c=c).weigh(torch.ones(len(rows), dtype=dtype), Gradients(rows))
+        mean = rows.double().mean(0)
+        distance = (weights.double() @ rows.double() - mean).norm()
+        rounding = torch.finfo(dtype).eps * rows.double().norm(dim=1).mean()
+        assert distance <= c * mean.norm() + rounding

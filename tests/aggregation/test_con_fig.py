@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -88,3 +89,40 @@ def test_almost_dependent_gradients_lose_no_digits_to_the_gramian():
     direction = direction / direction.norm()
     update = ConFIG(3).combine(torch.ones(3).double(), Gradients(rows))
     torch.testing.assert_close(update, (rows @ direction).sum() * direction, rtol=1e-7, atol=0)
+
+
+def slow_update(rows, preference):
+    """The paper's formula by the pseudoinverse of the unit gradients, not of the Gramian.
+
+    A singular value counts as zero where its square lies below the docstring's rounding.
+    """
+    units = (rows / rows.norm(dim=1, keepdim=True)).numpy()
+    tolerance = np.sqrt(len(rows) * np.finfo(np.float64).eps)
+    direction = np.linalg.pinv(units, rcond=tolerance) @ preference
+    direction = torch.from_numpy(direction / np.linalg.norm(direction))
+    return (rows @ direction).sum() * direction
+
+
+@pytest.mark.parametrize(("losses", "rank"), [(3, 2), (4, 2), (5, 4), (8, 3)])
+def test_dependent_gradients_follow_the_pseudoinverse(losses, rank):
+    preference = np.linspace(1.0, 2.0, losses)
+    for seed in range(20):
+        rows = independent(losses, rank, seed) @ independent(rank, 12, seed + 100)
+        update = ConFIG(losses, preference=preference.tolist()).combine(
+            torch.ones(losses).double(), Gradients(rows)
+        )
+        expected = slow_update(rows, preference)
+        torch.testing.assert_close(update, expected, rtol=1e-6, atol=1e-7 * float(rows.norm()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("times", "kept"), [(8.0, True), (0.25, False)])
+def test_the_rank_test_is_the_number_of_losses_times_the_epsilon_of_the_gradients(
+    times, kept, dtype
+):
+    # Two unit gradients whose cosines have the eigenvalues 2 and this multiple of the limit.
+    small = times * 2 * 2 * torch.finfo(dtype).eps
+    rows = torch.tensor([[1.0, 0.0], [1.0, (2 * small) ** 0.5]], dtype=dtype)
+    weights = ConFIG(2, preference=[1.0, 3.0]).weigh(torch.ones(2, dtype=dtype), Gradients(rows))
+    apart = float((weights[0] - weights[1]).abs() / weights.abs().mean())
+    assert (apart > 0.1) == kept

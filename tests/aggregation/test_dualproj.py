@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from equipoise import Gradients
 from equipoise.aggregation.dualproj import DualProj
+from tests.aggregation.cancelling import nearly_cancelling
 from tests.aggregation.following import follow_gradient, follow_live, follow_weights, independent
 from tests.golden import load
 
@@ -50,3 +51,13 @@ def test_zero_and_opposite_gradients_end_finite(rows, options):
     weights = balancer.weigh(torch.ones(2), Gradients(torch.tensor(rows)))
     assert weights.isfinite().all()
     assert not balancer.skipped.any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_no_rounding_makes_the_exact_projection_longer_than_what_is_projected(dtype):
+    for rows in nearly_cancelling(60, dtype):
+        balancer = DualProj(len(rows), norm_eps=0.0, reg_eps=0.0)
+        weights = balancer.weigh(torch.ones(len(rows), dtype=dtype), Gradients(rows))
+        longest = rows.double().mean(0).norm()
+        rounding = torch.finfo(dtype).eps ** 0.5 * rows.double().norm(dim=1).mean()
+        assert (weights.double() @ rows.double()).norm() <= longest + rounding

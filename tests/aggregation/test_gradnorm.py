@@ -154,9 +154,44 @@ def test_the_norms_are_those_of_the_last_shared_layer():
 def test_a_negative_weight_is_raised_to_the_floor():
     gradients = Gradients(tensor([[100.0], [0.01]]))
     options = {"lr": 1.0, "optimizer": "sgd", "alpha": 0.0}
-    assert GradNorm(2, **options).weigh(tensor([1.0, 1.0]), gradients).min() < 0
+    letter = GradNorm(2, floor=None, **options)
+    assert letter.weigh(tensor([1.0, 1.0]), gradients).min() < 0
     weights = GradNorm(2, floor=0.0, **options).weigh(tensor([1.0, 1.0]), gradients)
     torch.testing.assert_close(weights, tensor([0.0, 2.0]))
+
+
+@pytest.mark.parametrize("lr", [0.025, 0.2])
+@pytest.mark.parametrize("ratio", [1.0, 1e2, 1e4])
+def test_by_default_weights_stay_positive_and_bounded(lr, ratio):
+    balancer = GradNorm(10, lr=lr)
+    scales = torch.logspace(0, 1, 10, base=ratio).double()
+    for step in range(300):
+        values = torch.rand(10).double() * 0.99**step
+        weights = balancer.weigh(values, Gradients(scales[:, None] * torch.randn(10, 6).double()))
+        assert weights.min() > 0
+        torch.testing.assert_close(weights.sum(), tensor(10.0))
+
+
+def test_the_letter_of_algorithm_1_descends_on_the_norms_of_negative_weights_too():
+    balancer = GradNorm(2, alpha=0.0, lr=0.01, optimizer="sgd", floor=None)
+    values, gradients = tensor([1.0, 1.0]), Gradients(torch.eye(2).double())
+    balancer.weigh(values, gradients)
+    balancer.loss_weights = tensor([-0.5, 2.5])
+    # |w| n are 0.5 and 2.5 around their mean of 1.5: the first norm grows, the second falls.
+    moved = tensor([-0.51, 2.49])
+    torch.testing.assert_close(balancer.weigh(values, gradients), moved * 2 / moved.sum())
+
+
+@pytest.mark.parametrize(("below", "sign"), [(2e-4, 1), (-2e-4, -1)])
+def test_alpha_is_exact_to_a_thousandth(below, sign):
+    balancer = GradNorm(2, lr=1e-3, optimizer="sgd", floor=None)
+    balancer.weigh(tensor([1.0, 1.0]), Gradients(torch.eye(2).double()))
+    # Rates of 1/2 and 3/2; the first norm lies this part below or above its target, 0.5^1.5.
+    norm = 0.5**1.5 * (1 - below)
+    gradients = Gradients(torch.diag(tensor([norm, 2 - norm])))
+    moved = tensor([1 + 1e-3 * sign * norm, 1 + 1e-3 * (2 - norm)])
+    weights = balancer.weigh(tensor([0.5, 1.5]), gradients)
+    torch.testing.assert_close(weights, moved * 2 / moved.sum())
 
 
 @pytest.mark.parametrize("parametrisation", ["exponential", "softmax"])
@@ -181,6 +216,7 @@ def test_losses_that_reach_exactly_zero_leave_finite_weights():
     [
         ({"parametrisation": "log"}, "'exponential'"),
         ({"reduction": "max"}, "'mean'"),
+        ({"floor": -0.1}, "`floor` is -0.1"),
         ({"total": 0.0}, "`total` is 0.0"),
         ({"lr": 0.0}, "`lr` is 0.0"),
     ],

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from equipoise import Gradients
 from equipoise.aggregation.gradvac import GradVac
+from tests.aggregation.cancelling import nearly_cancelling
 from tests.aggregation.following import independent, seen
 from tests.golden import assert_matches, load, tensor
 
@@ -96,3 +97,30 @@ def test_a_gradient_of_zero_keeps_weight_one():
 def test_options_out_of_range_are_named(options):
     with pytest.raises(ValueError, match=f"`{next(iter(options))}` is"):
         GradVac(2, **options)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_targets_are_cosines_and_updates_bounded_where_gradients_nearly_cancel(dtype):
+    for rows in nearly_cancelling(60, dtype):
+        balancer, values = GradVac(len(rows), beta=0.5), torch.ones(len(rows), dtype=dtype)
+        for _ in range(3):
+            weights = balancer.weigh(values, Gradients(rows))
+            assert balancer.targets.abs().max() <= 1
+            assert weights.abs().max() <= 100
+
+
+def test_a_target_that_is_no_cosine_is_healed_by_the_next_step():
+    balancer = GradVac(2, beta=0.5)
+    balancer.targets.fill_(492.0)
+    weights = balancer.weigh(torch.ones(2), Gradients(torch.eye(2)))
+    assert balancer.targets.abs().max() <= 1
+    assert weights.isfinite().all()
+
+
+def test_two_gradients_that_are_always_the_same_are_never_turned_far():
+    balancer, rows = GradVac(2, beta=0.5), torch.randn(2, 30)
+    rows[1] = rows[0]
+    for _ in range(100):
+        balancer.weigh(torch.ones(2), Gradients(rows))
+    rows[1] = torch.randn(30)
+    assert balancer.weigh(torch.ones(2), Gradients(rows)).abs().max() < 1e4

@@ -84,3 +84,10 @@ def test_parameters_of_one_loss_receive_its_plain_gradient_unless_asked_otherwis
     model.zero_grad()
     IMTL(3, heads="weighted").backward(model(x))
     assert not torch.allclose(flat_grad(heads), expected)
+
+
+def test_initial_numbers_are_exact_for_losses_in_float64():
+    balancer = IMTL(2, initial=[0.1, -0.3])
+    assert balancer.log_scales.dtype == torch.float32
+    balancer.follow(torch.ones(2).double())
+    assert balancer.log_scales.tolist() == [0.1, -0.3]

@@ -8,6 +8,8 @@ from equipoise.aggregation.learning_rate_annealing import LearningRateAnnealing
 from equipoise.gradients.gradients import Gradients
 from tests.golden import Golden, assert_matches, load, names, tensor
 
+PAPER = {"pooling": "elements", "denominator": "plain"}
+
 
 def follow(golden: Golden, balancer: LearningRateAnnealing) -> None:
     for index, step in enumerate(golden.steps):
@@ -28,7 +30,8 @@ def live(step) -> tuple[Tensor, list[Tensor]]:
 def test_the_papers_maximum_over_mean_follows_configs_code(name):
     golden = load(name)
     options = golden.hyperparameters
-    follow(golden, LearningRateAnnealing(options["T"], alpha=1 - options["beta"]))
+    balancer = LearningRateAnnealing(options["T"], alpha=1 - options["beta"], **PAPER)
+    follow(golden, balancer)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +56,7 @@ def test_mean_over_mean_follows_the_code_of_relobralos_authors(name):
     golden = load(name)
     options = golden.hyperparameters
     balancer = LearningRateAnnealing(
-        options["T"], alpha=1 - options["alpha"], numerator="mean", eps=options["eps"]
+        options["T"], alpha=1 - options["alpha"], numerator="mean", eps=options["eps"], **PAPER
     )
     follow(golden, balancer)
 
@@ -70,6 +73,7 @@ def test_mean_over_mean_through_backward_follows_physicsnemo(name):
         reference_weight="averaged",
         eps=options["eps"],
         every=options["update_freq"],
+        **PAPER,
     )
     for index, step in enumerate(golden.steps):
         theta, losses = live(step)
@@ -79,7 +83,7 @@ def test_mean_over_mean_through_backward_follows_physicsnemo(name):
 
 
 def test_a_gradient_of_zero_leaves_its_weight_where_it_is():
-    balancer = LearningRateAnnealing(3, alpha=0.5)
+    balancer = LearningRateAnnealing(3, alpha=0.5, **PAPER)
     values = torch.ones(3, dtype=torch.float64)
     balancer.weigh(values, Gradients(tensor([[4.0, 0.0], [1.0, 1.0], [2.0, 2.0]])))
     weights = balancer.weigh(values, Gradients(tensor([[4.0, 0.0], [0.0, 0.0], [2.0, 2.0]])))
@@ -96,12 +100,41 @@ def test_weights_rest_while_the_reference_is_absent():
     torch.testing.assert_close(after[1:], before[1:])
 
 
-def test_the_weight_settles_where_the_gradients_balance():
-    balancer = LearningRateAnnealing(2, alpha=0.3)
+def test_the_papers_weight_settles_where_the_gradients_balance():
+    balancer = LearningRateAnnealing(2, alpha=0.3, **PAPER)
     gradients = Gradients(tensor([[6.0, 0.0], [1.0, 2.0]]))
     for _ in range(100):
         weights = balancer.weigh(tensor([1.0, 1.0]), gradients)
     torch.testing.assert_close(weights, tensor([1.0, 6.0 / 1.5]))
+
+
+def test_the_defaults_are_the_authors_code_for_helmholtz():
+    golden = load("lr_annealing_wang__helmholtz")
+    follow(golden, LearningRateAnnealing(golden.hyperparameters["T"]))
+
+
+def test_by_default_the_weight_settles_at_the_root_of_the_ratio():
+    balancer = LearningRateAnnealing(2, alpha=0.3)
+    gradients = Gradients(tensor([[6.0, 0.0], [1.0, 2.0]]))
+    for _ in range(100):
+        weights = balancer.weigh(tensor([1.0, 1.0]), gradients)
+    torch.testing.assert_close(weights, tensor([1.0, (6.0 / 1.5) ** 0.5]))
+
+
+def largest_weight(**options):
+    """Residual and boundary pull at one number, which rests where the weighted sum is lowest."""
+    balancer, weight = LearningRateAnnealing(["residual", "boundary"], **options), 1.0
+    for _ in range(200):
+        rests = 1 / (1 + weight)
+        rows = torch.zeros(2, 4).double()
+        rows[:, 0] = torch.tensor([rests - 1, rests])
+        weight = float(balancer.weigh(torch.ones(2).double(), Gradients(rows))[1])
+    return weight
+
+
+def test_a_boundary_that_is_met_does_not_feed_its_own_weight():
+    assert largest_weight(**PAPER) > 1e7
+    assert largest_weight() < 10
 
 
 @pytest.mark.parametrize(
@@ -110,7 +143,7 @@ def test_the_weight_settles_where_the_gradients_balance():
         ({"reference": "x"}, "`reference` is 'x'"),
         ({"alpha": 0.0}, "`alpha` is 0"),
         ({"eps": -1.0}, "`eps` is -1"),
-        ({"numerator": "min"}, "'max', 'mean'"),
+        ({"numerator": "min"}, "'max' or 'mean'"),
         ({"pooling": "layers"}, "'layer_means'"),
         ({"denominator": "scaled"}, "'weighted'"),
         ({"reference_weight": "free"}, "'averaged'"),

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from equipoise import Gradients
 from equipoise.aggregation.nashmtl import NashMTL
+from tests.aggregation.cancelling import nearly_cancelling
 from tests.aggregation.following import (
     follow_gradient,
     follow_live,
@@ -15,6 +16,7 @@ from tests.aggregation.following import (
     live,
 )
 from tests.golden import load, names
+from tests.models import MultiHead, batch, flat_grad
 
 
 @pytest.mark.parametrize("name", names("nashmtl_*"))
@@ -66,7 +68,7 @@ def test_weights_have_no_memory():
 
 
 def test_between_updates_the_last_weights_are_reused_without_measuring():
-    balancer = NashMTL(3, every=3)
+    balancer = NashMTL(3, every=3, max_norm=0)
     found = []
     for step in range(6):
         losses, _ = live(torch.ones(3).double(), independent(3, 6, step))
@@ -88,3 +90,44 @@ def test_zero_and_opposite_gradients_end_finite(rows):
 def test_a_negative_max_norm_is_refused():
     with pytest.raises(ValueError, match=r"`max_norm` is -1\.0"):
         NashMTL(2, max_norm=-1.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_no_rounding_makes_the_combined_gradient_longer_than_max_norm(dtype):
+    for rows in nearly_cancelling(60, dtype):
+        weights = NashMTL(len(rows)).weigh(torch.ones(len(rows), dtype=dtype), Gradients(rows))
+        assert (weights.double() @ rows.double()).norm() <= 1 + 1e-6
+
+
+def stepped(balancer, rows):
+    losses, theta = live(torch.ones(len(rows)).double(), rows)
+    balancer.backward(losses)
+    return theta.grad
+
+
+def test_between_updates_each_step_is_clipped_by_its_own_gradient():
+    balancer, unclipped = NashMTL(3, every=3), NashMTL(3, every=3, max_norm=0)
+    norms = []
+    for step in range(6):
+        rows = independent(3, 6, step) * 10.0 ** -(step % 3)
+        bargained = stepped(unclipped, rows)
+        norms.append(float(bargained.norm()))
+        expected = bargained * min(1.0, 1.0 / norms[-1])
+        torch.testing.assert_close(stepped(balancer, rows), expected)
+    assert min(norms) < 1 < max(norms)
+
+
+def test_between_updates_the_norm_is_that_of_what_is_watched():
+    model, x = MultiHead(3), batch()
+    balancer = NashMTL(3, every=2, max_norm=0.1)
+    for factor in (1.0, 50.0):
+        model.zero_grad()
+        balancer.backward([factor * loss for loss in model(x)])
+        shared = flat_grad(list(model.trunk.parameters()))
+        assert shared.norm() <= 0.1 * (1 + 1e-5)
+
+
+def test_the_balanced_loss_can_be_looked_at_without_gradients():
+    balancer = NashMTL(2, every=2)
+    with torch.no_grad():
+        assert float(balancer([torch.tensor(1.0), torch.tensor(2.0)])) == 3.0

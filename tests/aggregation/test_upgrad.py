@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from equipoise import Gradients
 from equipoise.aggregation.dualproj import DualProj
 from equipoise.aggregation.upgrad import UPGrad
+from tests.aggregation.cancelling import nearly_cancelling
 from tests.aggregation.following import (
     follow_gradient,
     follow_live,
@@ -91,3 +92,13 @@ def test_zero_and_opposite_gradients_end_finite(rows, options):
     weights = balancer.weigh(torch.ones(2), Gradients(torch.tensor(rows)))
     assert weights.isfinite().all()
     assert not balancer.skipped.any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_no_rounding_makes_the_exact_projection_longer_than_what_is_projected(dtype):
+    for rows in nearly_cancelling(60, dtype):
+        balancer = UPGrad(len(rows), norm_eps=0.0, reg_eps=0.0)
+        weights = balancer.weigh(torch.ones(len(rows), dtype=dtype), Gradients(rows))
+        longest = rows.double().norm(dim=1).mean()
+        rounding = torch.finfo(dtype).eps ** 0.5 * rows.double().norm(dim=1).mean()
+        assert (weights.double() @ rows.double()).norm() <= longest + rounding

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from equipoise.parts.solve import solve
+from equipoise.parts.solve import solve, solve_gramian
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -38,3 +38,17 @@ def test_rows_below_the_gramian_reach_the_solver_with_it():
     assert torch.equal(solve(given, lambda rows: rows[-1].copy()), torch.tensor([3.0, 5.0]))
     given[0, 0] = math.nan
     assert solve(given, lambda rows: rows[-1].copy()).shape == (2,)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_solver_is_told_the_precision_of_the_gramian_whatever_is_beside_it(dtype):
+    told = []
+
+    def solver(gram, beside, precision):
+        told.append((gram.shape, precision))
+        return gram @ beside
+
+    beside = torch.tensor([3.0, 5.0], dtype=torch.float64)
+    found = solve_gramian(2 * torch.eye(2, dtype=dtype), solver, beside)
+    assert found.tolist() == [6.0, 10.0]
+    assert told == [((2, 2), torch.finfo(dtype).eps)]

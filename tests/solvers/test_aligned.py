@@ -67,7 +67,7 @@ def test_zero_gradients_keep_the_preference():
 def test_epsilon_of_the_measuring_dtype_decides_the_rank():
     gramian = np.diag([1.0, 1e-10])
     np.testing.assert_allclose(aligned(gramian, np.ones(2)), [1e-5, 1.0])
-    np.testing.assert_allclose(aligned(gramian, np.ones(2), epsilon=2.0**-23), [1.0, 0.0])
+    np.testing.assert_allclose(aligned(gramian, np.ones(2), precision=2.0**-23), [1.0, 0.0])
 
 
 def test_unknown_scale_is_an_error_that_lists_the_known():

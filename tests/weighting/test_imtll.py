@@ -53,3 +53,10 @@ def test_it_is_uncertainty_weighting_with_both_halves_doubled_and_the_sign_turne
 def test_the_weights_before_the_first_step_are_the_initial_ones():
     balancer = IMTLL(["a", "b"], initial={"a": 0.0, "b": 1.0})
     assert balancer.weights == pytest.approx({"a": 1.0, "b": 2.7182818})
+
+
+def test_initial_numbers_are_exact_for_losses_in_float64():
+    balancer = IMTLL(2, initial=[0.1, -0.3])
+    assert balancer.log_weights.dtype == torch.float32
+    balancer.follow(torch.ones(2).double())
+    assert balancer.log_weights.tolist() == [0.1, -0.3]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
-
-import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
 from equipoise.losses import per_loss
-from equipoise.parts.solve import solve
+from equipoise.parts.solve import solve_gramian
 from equipoise.solvers import EigenvalueScale, aligned
 
 if TYPE_CHECKING:
@@ -72,10 +71,6 @@ class AlignedMTL(Aggregation):
         self.option("preference", per_loss(preference, self.names, "preference"))
 
     def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
-        gram = gradients.gram()
-        epsilon = torch.finfo(gram.dtype).eps
-        weights = solve(
-            torch.cat([gram, self.preference[None]]),
-            lambda given: aligned(given[:-1], given[-1], self.scale_mode, epsilon),
-        )
+        solver = partial(aligned, scale=self.scale_mode)
+        weights = solve_gramian(gradients.gram(), solver, self.preference)
         return weights.to(values.dtype)

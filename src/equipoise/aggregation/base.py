@@ -104,7 +104,7 @@ class Aggregation(Balancer):
             )
             raise ValueError(msg)
         self.heads = heads
-        self._warned = False
+        self._warned_of_donated = False
         self._wrt: Held[Wrt] = Held(self.default_wrt if wrt is None else wrt)
         self._refuse_shards(Sharding(), self._wrt.named)
         self._meter = Meter(
@@ -162,7 +162,7 @@ class Aggregation(Balancer):
         return Outcome(weights, updates, measured.gradients)
 
     def _measure(self, terms: Terms, watched: Watched, how: BackwardPass) -> Measurement:
-        self._warned = self._warned or warn_of_donated_buffers(terms.tensors)
+        self._warned_of_donated = self._warned_of_donated or warn_of_donated_buffers(terms.tensors)
         return self._meter.run(
             terms,
             watched,

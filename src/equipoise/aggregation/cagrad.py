@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
 from equipoise.parts.reduction import Reduction, checked_reduction
-from equipoise.parts.solve import solve
+from equipoise.parts.solve import solve_gramian
 from equipoise.solvers import cagrad_weights, dual_cone_projection
+from equipoise.solvers.scaling import norm_bounds
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,20 +78,25 @@ class CAGrad(Aggregation):
         self.reduction = checked_reduction(reduction)
 
     def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
-        gram = gradients.gram()
-        epsilon = torch.finfo(gram.dtype).eps
-        weights = solve(gram, lambda array: _coefficients(array, self.c, epsilon))
+        weights = solve_gramian(gradients.gram(), partial(_coefficients, c=self.c))
         scale = len(values) if self.reduction == "sum" else 1
         return weights.to(values.dtype) * (scale / (1, 1 + self.c**2, 1 + self.c)[self.rescale])
 
 
-def _coefficients(gram: Matrix, c: float, epsilon: float) -> Matrix:
-    """The coefficients of ``g_0 + c ||g_0|| / ||g_w|| g_w``."""
+def _coefficients(gram: Matrix, c: float, precision: float) -> Matrix:
+    """The coefficients of ``g_0 + c ||g_0|| / ||g_w|| g_w``.
+
+    The ball is taken as small, and ``g_w`` as long, as the Gramian's rounding allows.
+    """
     mean = np.full(len(gram), 1 / len(gram))
     w = cagrad_weights(gram, c)
-    norm = math.sqrt(max(float(w @ gram @ w), 0.0))
-    if norm <= math.sqrt(epsilon) * float(w @ np.sqrt(gram.diagonal())):
-        return dual_cone_projection(gram, mean)
-    mean_norm = math.sqrt(max(float(gram.mean()), 0.0))
-    combined: Matrix = mean + c * mean_norm / norm * w
+    radius = c * norm_bounds(gram, mean, precision)[0]
+    shortest, longest = norm_bounds(gram, w, precision)
+    combined: Matrix
+    if shortest > 0:
+        combined = mean + radius / longest * w
+        return combined
+    step = dual_cone_projection(gram, mean, precision) - mean
+    longest = norm_bounds(gram, step, precision)[1]
+    combined = mean + min(1.0, radius / longest) * step if longest > 0 else mean
     return combined

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import numpy as np
-import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
 from equipoise.losses import per_loss
 from equipoise.parts.checks import check_choice
-from equipoise.parts.solve import solve
+from equipoise.parts.solve import solve_gramian
 from equipoise.solvers.scaling import unit_diagonal
 
 if TYPE_CHECKING:
@@ -98,11 +98,7 @@ def conflict_free(gram: Tensor, preference: Tensor, length: Length) -> Tensor:
     Returns:
         ``[T]``.
     """
-    precision = torch.finfo(gram.dtype).eps
-    return solve(
-        torch.cat([gram, preference[None].to(gram)]),
-        lambda given: _weights(given[:-1], given[-1], length, precision),
-    )
+    return solve_gramian(gram, partial(_weights, length=length), preference)
 
 
 def _weights(gram: Matrix, preference: Matrix, length: Length, precision: float) -> Matrix:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -53,6 +53,8 @@ class DBMTL(Aggregation):
     that of its logarithm, and in that ``|L_t|`` takes the place of a negative loss. As there, the
     average starts at zero without correction, so that the first steps are small.
     """
+
+    defined_for: Literal["all", "nonnegative"] = "nonnegative"
 
     looks_at: LooksAt = "gradients"
     weighting: bool = False

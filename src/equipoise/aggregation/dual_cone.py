@@ -6,11 +6,10 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
 from equipoise.losses import per_loss
-from equipoise.parts.solve import solve
+from equipoise.parts.solve import solve_gramian
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,16 +60,16 @@ class DualCone(Aggregation):
         self.option("preference", given)
 
     @abstractmethod
-    def _project(self, gram: Matrix, preference: Matrix) -> Matrix:
+    def _project(self, gram: Matrix, preference: Matrix, precision: float) -> Matrix:
         """The formula: ``[T]`` weights."""
 
     def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
         preference = self.preference / len(values) if self.averages else self.preference
-        weights = solve(
-            torch.cat([gradients.gram(), preference[None]]),
-            lambda given: self._project(self._regularised(given[:-1]), given[-1]),
-        )
+        weights = solve_gramian(gradients.gram(), self._projected, preference)
         return weights.to(values.dtype)
+
+    def _projected(self, gram: Matrix, preference: Matrix, precision: float) -> Matrix:
+        return self._project(self._regularised(gram), preference, precision)
 
     def _regularised(self, gram: Matrix) -> Matrix:
         trace = float(gram.trace())

@@ -46,6 +46,6 @@ class DualProj(DualCone):
     gradient of the newest task; from TorchJD in nothing but the solver.
     """
 
-    def _project(self, gram: Matrix, preference: Matrix) -> Matrix:
-        projection: Matrix = dual_cone_projection(gram, preference)
+    def _project(self, gram: Matrix, preference: Matrix, precision: float) -> Matrix:
+        projection: Matrix = dual_cone_projection(gram, preference, precision)
         return projection

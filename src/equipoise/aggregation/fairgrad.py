@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
-from equipoise.parts.solve import solve
+from equipoise.parts.solve import solve_gramian
 from equipoise.solvers import alpha_fairness
 
 if TYPE_CHECKING:
@@ -58,5 +59,6 @@ class FairGrad(Aggregation):
         self.alpha = alpha
 
     def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
-        weights = solve(gradients.gram(), lambda gram: alpha_fairness(gram, self.alpha))
+        fair = partial(alpha_fairness, alpha=self.alpha)
+        weights = solve_gramian(gradients.gram(), fair)
         return weights.to(values.dtype)

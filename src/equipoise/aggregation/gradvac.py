@@ -10,6 +10,7 @@ import torch
 from equipoise.aggregation.base import Aggregation, AggregationOptions
 from equipoise.parts.checks import check_choice, check_not_negative
 from equipoise.parts.random import Drawing
+from equipoise.solvers.scaling import rounding
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -116,33 +117,49 @@ class GradVac(Aggregation):
         """
         if self.targets.shape[-1] != len(grams):
             self.targets = self.targets.new_zeros(*self.targets.shape[:2], len(grams))
-        given = torch.stack([grams, self.targets.permute(2, 0, 1).to(grams)])
-        gram, goals = given.to("cpu", torch.float64).numpy()
+        given = torch.stack([grams.double(), self.targets.permute(2, 0, 1).to(grams).double()])
+        gram, goals = given.cpu().numpy()
+        goals = goals.clip(-1, 1)  # a checkpoint may hold what is no cosine
         weights = np.zeros(gram.shape[:2])
         if not np.isfinite(gram).all():
             return torch.from_numpy(weights + np.nan)
         for i, order in enumerate(orders.tolist()):
-            weights += self._vaccinated(gram, goals, i, [j for j in order if j != i])
+            others = [j for j in order if j != i]
+            weights += self._vaccinated(gram, goals, i, others, torch.finfo(grams.dtype).eps)
         self.targets = torch.from_numpy(goals).permute(1, 2, 0).to(self.targets)
         return torch.from_numpy(weights)
 
-    def _vaccinated(self, gram: Matrix, goals: Matrix, i: int, order: list[int]) -> Matrix:
-        """``[K, T]``, the coefficients of gradient ``i`` when it has visited the others."""
+    def _vaccinated(
+        self, gram: Matrix, goals: Matrix, i: int, order: list[int], precision: float
+    ) -> Matrix:
+        """``[K, T]``, the coefficients of gradient ``i`` when it has visited the others.
+
+        Where what it has become cancels below rounding, its direction is not known: it is turned no
+        more, and no target learns from it.
+        """
+        margin = rounding(len(goals[0]), precision)
         norms = np.sqrt(gram.diagonal(axis1=1, axis2=2))
         mixed = np.zeros_like(norms)
         mixed[:, i] = 1.0
         for j in order:
             products = np.einsum("kt,ktu->ku", mixed, gram)
             length = np.sqrt(np.maximum((products * mixed).sum(axis=1), 0.0))
-            cosine = products[:, j] / (length * norms[:, j] + self.eps)
-            goal = goals[:, i, j].copy()
+            known = length >= np.sqrt(margin) * (np.abs(mixed) * norms).sum(axis=1)
+            cosine = _cosine(products[:, j], length * norms[:, j] + self.eps)
+            goal = goals[:, i, j].clip(margin - 1, 1 - margin)
             sine, goal_sine = _sine(cosine), _sine(goal)
             turn = length * (goal * sine - cosine * goal_sine)
             divisor = norms[:, j] * goal_sine + self.eps
-            turns = (cosine < goal) & (norms[:, j] > 0)
+            turns = known & (cosine < goal) & (norms[:, j] > 0)
             mixed[:, j] += np.where(turns, turn / divisor, 0.0)
-            goals[:, i, j] = (1 - self.beta) * goal + self.beta * cosine
+            learned = (1 - self.beta) * goals[:, i, j] + self.beta * cosine
+            goals[:, i, j] = np.where(known, learned, goals[:, i, j])
         return mixed
+
+
+def _cosine(products: Matrix, lengths: Matrix) -> Matrix:
+    cosine = np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
+    return cosine.clip(-1, 1)
 
 
 def _sine(cosine: Matrix) -> Matrix:

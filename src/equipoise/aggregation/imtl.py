@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
-
 from equipoise.aggregation.base import Aggregation, AggregationOptions
 from equipoise.losses import per_loss
-from equipoise.parts.solve import solve
-from equipoise.parts.weight_optimizer import Rule, WeightOptimizer
+from equipoise.parts.solve import solve_gramian
+from equipoise.parts.weight_optimizer import Rule, WeightOptimizer, descend_where
 from equipoise.solvers import equal_projection
 
 if TYPE_CHECKING:
@@ -64,6 +62,8 @@ class IMTL(Aggregation):
     the scaled loss, here that of the loss as it is. Degenerate gradients are as in `IMTLG`.
     """
 
+    defined_for: Literal["all", "nonnegative"] = "nonnegative"
+
     default_wrt: ClassVar[Literal["shared", "last_shared", "representation"]] = "representation"
 
     log_scales: Tensor
@@ -80,11 +80,15 @@ class IMTL(Aggregation):
         options.setdefault("heads", "plain")
         super().__init__(losses, **options)
         self.optimizer = WeightOptimizer(self, optimizer, lr)
-        scales = per_loss(initial, self.names, "initial").to(torch.get_default_dtype())
+        scales = per_loss(initial, self.names, "initial")
         self.state("log_scales", scales)
 
     def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
         scales = self.log_scales.exp()
-        alpha = solve(gradients.scaled(scales).gram(), equal_projection).to(values.dtype)
-        self.log_scales = self.optimizer.descend(self, self.log_scales, scales * values - 1)
+        gram = gradients.scaled(scales).gram()
+        alpha = solve_gramian(gram, equal_projection).to(values.dtype)
+        # A negative loss has no optimal scale: its own rests, or it would run away.
+        self.log_scales = descend_where(
+            self.optimizer, self, self.log_scales, scales * values - 1, values >= 0
+        )
         return alpha * scales

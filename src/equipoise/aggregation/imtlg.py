@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
-from equipoise.parts.solve import solve
+from equipoise.parts.solve import solve_gramian
 from equipoise.solvers import equal_projection
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class IMTLG(Aggregation):
         self.zero_gradients = zero_gradients
 
     def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
-        weights = solve(gradients.gram(), equal_projection).to(values.dtype)
+        weights = solve_gramian(gradients.gram(), equal_projection).to(values.dtype)
         if self.zero_gradients == "drop":
             return weights
         zero = (gradients.norms() == 0).to(values.dtype)

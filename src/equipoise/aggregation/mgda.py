@@ -77,6 +77,8 @@ class MGDA(Aggregation):
         if apply_to not in ("raw", "normalized"):
             raise ValueError(f"`apply_to` is {apply_to!r}; write 'raw' or 'normalized'.")
         self.normalization = normalization
+        if normalization in ("loss", "loss+"):
+            self.defined_for = "nonnegative"
         self.apply_to = apply_to
         self.reduction = checked_reduction(reduction)
 

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-import math
+from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
+import torch
+
 from equipoise.aggregation.base import Aggregation, AggregationOptions
-from equipoise.parts.solve import solve
+from equipoise.gradients.measure import Meter
+from equipoise.gradients.measuring import Measuring
+from equipoise.losses import Terms
+from equipoise.parts.solve import solve_gramian
 from equipoise.solvers import nash_bargaining
+from equipoise.solvers.scaling import norm_bounds
 
 if TYPE_CHECKING:
     from torch import Tensor
     from typing_extensions import Unpack
 
+    from equipoise.autograd.targets import Wrt
+    from equipoise.balancer import Decide, Outcome, Step
+    from equipoise.gradients.apply import BackwardPass
     from equipoise.gradients.gradients import Gradients
     from equipoise.losses import LossNames
     from equipoise.parts.solve import Matrix
@@ -49,9 +59,12 @@ class NashMTL(Aggregation):
     Differs from the authors' code, which approaches the solution by up to 20 cone programs that
     start from the last step's weights, and silently keeps these where they fail: the solution here
     is exact and has no memory. The norm is clipped by the weights, so that they are those that
-    were applied; with ``every`` above 1 the clipped weights are reused. A gradient of zero has
+    were applied; with ``every`` above 1 the unclipped ones are reused, and each step between
+    updates is clipped by its own gradient, at the price of one more pass. A gradient of zero has
     weight 0; gradients that cancel get the weights with which they cancel.
     """
+
+    bargained: Tensor
 
     def __init__(
         self, losses: LossNames, *, max_norm: float = 1.0, **options: Unpack[AggregationOptions]
@@ -60,13 +73,55 @@ class NashMTL(Aggregation):
         if not max_norm >= 0:
             raise ValueError(f"`max_norm` is {max_norm}; write a positive norm, or 0 for none.")
         self.max_norm = max_norm
+        if self.every > 1:
+            self.state("bargained", torch.ones(len(self.names)))
+        self._norm_meter = Meter(Measuring(), self.processes, norms_only=True)
 
     def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
-        return solve(gradients.gram(), self._bargain).to(values.dtype)
+        found = solve_gramian(gradients.gram(), _bargained).to(values.dtype)
+        alpha, norm = found[: len(values)], found[-1]
+        if self.every > 1:
+            self.bargained = alpha
+        return self._clipped(alpha, norm)
 
-    def _bargain(self, gram: Matrix) -> Matrix:
-        alpha = nash_bargaining(gram)
-        norm = math.sqrt(max(float(alpha @ gram @ alpha), 0.0))
-        if 0 < self.max_norm < norm:
-            alpha = alpha * (self.max_norm / norm)
-        return alpha
+    def _clipped(self, weights: Tensor, norm: Tensor) -> Tensor:
+        if self.max_norm == 0:
+            return weights
+        return weights * torch.where(norm > self.max_norm, self.max_norm / norm, 1.0)
+
+    def _weights(
+        self, step: Step, wrt: Wrt | None = None, decide: Decide | None = None
+    ) -> tuple[Tensor, Gradients | None]:
+        return super()._weights(step, wrt, decide or partial(self._decide_at, wrt))
+
+    def _step(
+        self, step: Step, how: BackwardPass, wrt: Wrt | None = None, decide: Decide | None = None
+    ) -> Outcome:
+        return super()._step(step, how, wrt, decide or partial(self._decide_at, wrt))
+
+    def _decide_at(self, wrt: Wrt | None, step: Step, gradients: Gradients | None) -> Tensor:
+        """The weights to apply; those of an earlier step are clipped by this one's gradient."""
+        decided = self._decide(step, gradients)
+        live = all(loss.requires_grad for loss in step.terms.tensors)
+        if gradients is not None or self.max_norm == 0 or self.every == 1 or not live:
+            return decided
+        with self.among(step.terms.present):
+            weights = self.bargained * self.priorities
+        norm = self._norm(step.terms, weights, wrt)
+        return decided if norm is None else self._clipped(weights, norm.to(weights.dtype))
+
+    def _norm(self, terms: Terms, weights: Tensor, wrt: Wrt | None) -> Tensor | None:
+        """The norm of the balanced loss's gradient, by one pass down to where it is watched."""
+        watched = self._norm_meter.watch(terms, self._wrt[0] if wrt is None else wrt)
+        if watched is None:
+            return None
+        tensors = (terms.balanced(weights),) if terms.tensors else ()
+        total = Terms(("total",), (0,), tensors, tuple(range(len(tensors))))
+        run = self._norm_meter.run(total, watched, retain_graph=True, applies=False)
+        return run.gradients.norms()[0]
+
+
+def _bargained(gram: Matrix, precision: float) -> Matrix:
+    """The solution, and below it the norm of the combined gradient: ``[T + 1]``."""
+    alpha = nash_bargaining(gram, precision)
+    return np.append(alpha, norm_bounds(gram, alpha, precision)[1])

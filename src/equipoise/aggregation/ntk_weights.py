@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -52,6 +52,8 @@ class NTKWeights(Aggregation):
     PhysicsNeMo in that weights are 1 until the first update, where it has zeros, and in that a loss
     with a zero gradient has weight 1 instead of infinity.
     """
+
+    defined_for: Literal["all", "nonnegative"] = "nonnegative"
 
     looks_at: LooksAt = "norms"
 

@@ -10,8 +10,9 @@ import torch
 from equipoise.aggregation.base import Aggregation, AggregationOptions
 from equipoise.losses import per_loss
 from equipoise.parts.checks import check_positive
-from equipoise.parts.solve import solve
+from equipoise.parts.solve import solve_gramian
 from equipoise.solvers.least_distance import nearest_direction
+from equipoise.solvers.scaling import norm_bounds
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -109,22 +110,19 @@ class PCD(Aggregation):
         self.steps = self.steps + 1
         self.square_norms = self.square_norms.lerp(squares, 1 - self.beta)
         scales = (self.square_norms / (1 - self.beta**self.steps) + self.eps).rsqrt()
-        given = torch.cat(
-            [row.double() for row in (gram, scales[None], self.progress[None])]
-            + [self.is_primary[None].double()]
-        )
-        precision = torch.finfo(gram.dtype).eps
-        return solve(given, lambda found: _weights(found, precision)).to(values.dtype)
+        primary = self.is_primary.double()
+        found = solve_gramian(gram, _weights, scales, self.progress.double(), primary)
+        return found.to(values.dtype)
 
 
-def _weights(given: Matrix, precision: float) -> Matrix:
-    """The weights, from the Gramian with scales, progress and the primary's mark below it."""
-    gram, scales, progress = given[:-3], given[-3], given[-2]
-    primary = int(given[-1].argmax())
+def _weights(
+    gram: Matrix, scales: Matrix, progress: Matrix, is_primary: Matrix, precision: float
+) -> Matrix:
+    primary = int(is_primary.argmax())
     normalised = gram * scales * scales[:, None]
     weights = nearest_direction(normalised, primary, progress, precision) * scales
-    square = float(weights @ gram @ weights)
-    if square <= 0:
+    longest = norm_bounds(gram, weights, precision)[1]
+    if longest == 0:
         return np.zeros_like(weights)
-    scaled: Matrix = weights * np.sqrt(gram[primary, primary] / square)
+    scaled: Matrix = weights * np.sqrt(gram[primary, primary]) / longest
     return scaled

@@ -46,7 +46,7 @@ class UPGrad(DualCone):
     Differs from the authors' code in nothing but the solver.
     """
 
-    def _project(self, gram: Matrix, preference: Matrix) -> Matrix:
-        projections = dual_cone_projection(gram, np.diag(preference))
+    def _project(self, gram: Matrix, preference: Matrix, precision: float) -> Matrix:
+        projections = dual_cone_projection(gram, np.diag(preference), precision)
         combined: Matrix = projections.sum(axis=0)
         return combined

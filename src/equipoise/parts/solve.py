@@ -30,3 +30,20 @@ def solve(gram: Tensor, solver: Callable[[Matrix], Matrix]) -> Tensor:
     if not np.isfinite(array).all():
         return gram.new_full(gram.shape[-1:], torch.nan)
     return torch.from_numpy(solver(array)).to(gram)
+
+
+def solve_gramian(gram: Tensor, solver: Callable[..., Matrix], *beside: Tensor) -> Tensor:
+    """Solves a small problem of a Gramian, which the solver is told the precision of.
+
+    Args:
+        gram: ``[T, T]``, on any device.
+        solver: Called with ``gram``, then the rows beside it, and by keyword ``precision``: the
+            machine epsilon of the Gramian's dtype, whatever that of the rows is.
+        beside: ``[T]`` each: what else it needs, read in the same synchronisation.
+
+    Returns:
+        ``[T]``: see `solve`.
+    """
+    count, precision = len(gram), torch.finfo(gram.dtype).eps
+    given = torch.cat([gram, *(row[None].to(gram.device) for row in beside)])
+    return solve(given, lambda found: solver(found[:count], *found[count:], precision=precision))

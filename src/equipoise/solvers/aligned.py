@@ -6,30 +6,29 @@ from typing import Literal
 
 import numpy as np
 
-from equipoise.solvers.scaling import Array, is_finite
+from equipoise.solvers.scaling import DOUBLE, Array, is_finite
 
 EigenvalueScale = Literal["min", "median", "rmse"]
-_MACHINE_EPSILON = float(np.finfo(np.float64).eps)
 
 
 def aligned(
     gramian: Array,
     preference: Array,
     scale: EigenvalueScale = "min",
-    epsilon: float = _MACHINE_EPSILON,
+    precision: float = DOUBLE,
 ) -> Array:
     r"""Weights of Aligned-MTL: the gradients' principal components get one common length.
 
     $$w = \sqrt{\lambda}\; V \Lambda^{-1/2} V^\top p, \qquad G = V \Lambda V^\top$$
 
-    over the eigenvalues above `max(Lambda) * T * epsilon`.
+    over the eigenvalues above `max(Lambda) * T * precision`.
 
     Args:
         gramian: `G`, `[T, T]`.
         preference: `p`, `[T]`.
         scale: which eigenvalue becomes the common one, $\lambda$: the smallest of those kept, their
             median (the lower of two) or their mean (which the authors call `rmse`).
-        epsilon: machine epsilon of the dtype in which the gradients were measured.
+        precision: machine epsilon of the dtype in which the gradients were measured.
 
     Returns:
         `w`, `[T]`, entries may be negative; NaN where the Gramian is not finite; `p` where all
@@ -52,7 +51,7 @@ def aligned(
     if not largest > 0:
         return np.array(preference)
     values, vectors = np.linalg.eigh(gramian / largest)
-    kept = values > values[-1] * len(values) * epsilon
+    kept = values > values[-1] * len(values) * precision
     values, vectors = values[kept], vectors[:, kept]
     rescaling = np.sqrt(_common_eigenvalue(values, scale) / values)
     weights: Array = vectors @ (rescaling * (preference @ vectors))

@@ -6,18 +6,19 @@ import math
 
 import numpy as np
 
-from equipoise.solvers.scaling import Array, is_finite, unit_diagonal
+from equipoise.solvers.scaling import DOUBLE, Array, is_finite, lifted, rounding, unit_diagonal
 
 _MAX_NEWTON_STEPS = 100
 # Relative change after which the next step, converging quadratically, would be below rounding.
 _CONVERGED = 1e-9
 # No entry loses more than this share in one step, lest rounding take it to zero.
 _LARGEST_SHRINKAGE = 0.99
-# Squared norm of the update, of unit gradients, below which they are taken to cancel.
+# Squared norm of the update, of unit gradients, below which they are taken to cancel; larger
+# where the Gramian is less precise.
 _CANCELLED = 1e-13
 
 
-def nash_bargaining(gramian: Array) -> Array:
+def nash_bargaining(gramian: Array, precision: float = DOUBLE) -> Array:
     r"""Weights of the Nash bargaining solution.
 
     $$G \alpha = 1 / \alpha, \qquad \alpha > 0$$
@@ -28,6 +29,7 @@ def nash_bargaining(gramian: Array) -> Array:
 
     Args:
         gramian: `G`, `[T, T]`.
+        precision: machine epsilon of the dtype in which the gradients were measured.
 
     Returns:
         `alpha`, `[T]`; NaN where the Gramian is not finite. A gradient that is zero does not take
@@ -45,10 +47,10 @@ def nash_bargaining(gramian: Array) -> Array:
     Differs from the authors' code: they linearise the problem up to 20 times with a cone solver,
     from the last step's weights, and silently keep these where the solver fails.
     """
-    return alpha_fairness(gramian, 1.0)
+    return alpha_fairness(gramian, 1.0, precision)
 
 
-def alpha_fairness(gramian: Array, alpha: float) -> Array:
+def alpha_fairness(gramian: Array, alpha: float, precision: float = DOUBLE) -> Array:
     r"""Weights that are fair in the sense of alpha-fair utilities.
 
     $$G w = w^{-1/\alpha}, \qquad w > 0$$
@@ -60,6 +62,7 @@ def alpha_fairness(gramian: Array, alpha: float) -> Array:
         gramian: `G`, `[T, T]`.
         alpha: fairness, greater than 0; accurate from 0.1 to 10. Beyond, or where gradients
             conflict whose lengths are four or more decades apart, rounding limits the weights.
+        precision: machine epsilon of the dtype in which the gradients were measured.
 
     Returns:
         `w`, `[T]`, with the exceptions of `nash_bargaining`: NaN, zero gradients, and gradients
@@ -82,19 +85,22 @@ def alpha_fairness(gramian: Array, alpha: float) -> Array:
         return weights
     power = 1 / alpha
     lengths = lengths[present]
-    balanced = _balanced_weights(cosines[np.ix_(present, present)], lengths, power)
+    cosines = lifted(cosines[np.ix_(present, present)], precision)
+    # Twice what is lifted: gradients that cancel must be found to, whatever was added.
+    cancelled = max(_CANCELLED, 2 * rounding(len(lengths), precision))
+    balanced = _balanced_weights(cosines, lengths, power, cancelled)
     unit = float(gramian.diagonal().max()) ** (-1 / (1 + power))
     weights[present] = balanced / lengths * unit
     return weights
 
 
-def _balanced_weights(cosines: Array, lengths: Array, power: float) -> Array:
+def _balanced_weights(cosines: Array, lengths: Array, power: float, cancelled: float) -> Array:
     r"""Solve $C \beta = k \beta^{-p}$ with $\beta = d w$ and $k = d^{p-1}$."""
     coefficients = lengths ** (power - 1)
     orthogonal = coefficients ** (1 / (1 + power))
     square = float(orthogonal @ orthogonal)
     agreement = float(orthogonal @ cosines @ orthogonal) / square
-    unbounded = orthogonal * _CANCELLED ** (-1 / (1 + power))
+    unbounded = orthogonal * cancelled ** (-1 / (1 + power))
     beta: Array = orthogonal * max(agreement, 1e-6) ** (-1 / (1 + power))
     for _ in range(_MAX_NEWTON_STEPS):
         relative = _newton_step(cosines, coefficients, power, beta)

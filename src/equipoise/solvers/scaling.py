@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 Array: TypeAlias = NDArray[np.float64]
 
+DOUBLE = float(np.finfo(np.float64).eps)
+"""Precision of a Gramian that was measured in float64."""
+
 
 def is_finite(gramian: Array) -> bool:
     """Whether no entry is NaN or infinite (LAPACK would raise, or loop, on such a matrix)."""
@@ -30,3 +33,43 @@ def unit_diagonal(gramian: Array) -> tuple[Array, Array]:
     # Two divisions rather than one by the outer product, which underflows for tiny lengths.
     cosines = gramian / largest / divisors / divisors[:, None]
     return cosines, lengths
+
+
+def rounding(count: int, precision: float) -> float:
+    """How far rounding may have moved an eigenvalue of the cosines.
+
+    An entry of the Gramian is off by a few units of the last digit of the product of two lengths,
+    and `T` such entries meet in a row.
+
+    Args:
+        count: `T`.
+        precision: machine epsilon of the dtype in which the Gramian was measured.
+    """
+    return 4 * count * precision
+
+
+def lifted(cosines: Array, precision: float) -> Array:
+    """Cosines on whose diagonal lies what rounding may have taken away.
+
+    So no combination seems shorter than it may be, and none is worth an unbounded weight. It moves
+    the solution by no more than rounding did; solvers that look for the kernel must not use it.
+    Cosines in double are as precise as the solver itself, whose own guards do; they stay.
+    """
+    if precision <= DOUBLE:
+        return cosines
+    matrix: Array = cosines + rounding(len(cosines), precision) * np.eye(len(cosines))
+    return matrix
+
+
+def norm_bounds(gramian: Array, weights: Array, precision: float) -> tuple[float, float]:
+    r"""The least and the largest norm that $J^\top w$ can have, given how `G` was rounded.
+
+    Args:
+        gramian: `G`, `[T, T]`.
+        weights: `w`, `[T]`.
+        precision: machine epsilon of the dtype in which the Gramian was measured.
+    """
+    square = max(float(weights @ gramian @ weights), 0.0)
+    parts = float(np.square(weights) @ np.maximum(gramian.diagonal(), 0.0))
+    margin = rounding(len(weights), precision) * parts
+    return float(np.sqrt(max(square - margin, 0.0))), float(np.sqrt(square + margin))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -54,6 +54,8 @@ class CoVWeighting(Weighting):
     keeps the means at the first values. A loss whose mean is exactly zero has ratio 1.
     """
 
+    defined_for: Literal["all", "nonnegative"] = "nonnegative"
+
     steps: Tensor
     mean_losses: Tensor
     mean_ratios: Tensor
@@ -100,5 +102,6 @@ class CoVWeighting(Weighting):
 
     def _from_the_past(self) -> Tensor:
         known = (self.steps > 1).all()
-        variations = self.deviations / torch.where(known, self.mean_ratios, 1.0)
+        # Absolute, so that losses whose sign changes get no negative share.
+        variations = self.deviations / torch.where(known, self.mean_ratios.abs(), 1.0)
         return torch.where(known, variations / variations.sum(), 1 / len(variations))

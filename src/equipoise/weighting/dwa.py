@@ -56,6 +56,8 @@ class DWA(Weighting):
     it was there. The ratio of a loss whose older mean is exactly zero is 1.
     """
 
+    defined_for: Literal["all", "nonnegative"] = "nonnegative"
+
     mean: Tensor
     count: Tensor
     previous: Tensor

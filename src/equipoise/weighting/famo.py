@@ -90,6 +90,8 @@ class FAMO(Weighting):
             raise ValueError(msg)
         self.after = after
         self.optimizer = WeightOptimizer(self, "adam", lr, weight_decay=gamma)
+        # Gaps to a minimum below zero are as good as any.
+        self.defined_for = "nonnegative" if min_losses == 0.0 else "all"
         self.option("minima", per_loss(min_losses, self.names, "min_losses"))
         self.state("logits", torch.zeros(len(self.names)))
         self.state("log_gaps", torch.full((len(self.names),), torch.nan))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -29,6 +29,8 @@ class FirstValue(Weighting):
 
     A loss that starts at exactly zero keeps weight 1 until it has a value.
     """
+
+    defined_for: Literal["all", "nonnegative"] = "nonnegative"
 
     first: Tensor
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -39,6 +39,8 @@ class GeometricMean(Weighting):
     exactly zero has weight 0 and counts as the smallest normal number in the mean; a negative loss,
     which has no geometric mean with others, leaves the last weights.
     """
+
+    defined_for: Literal["all", "nonnegative"] = "nonnegative"
 
     def _weigh(self, values: Tensor) -> Tensor:
         smallest = torch.finfo(values.dtype).tiny

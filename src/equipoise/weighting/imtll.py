@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import torch
+from typing import TYPE_CHECKING, Literal
 
 from equipoise.losses import per_loss
-from equipoise.parts.weight_optimizer import Rule, WeightOptimizer
+from equipoise.parts.weight_optimizer import Rule, WeightOptimizer, descend_where
 from equipoise.weighting.base import Weighting
 
 if TYPE_CHECKING:
@@ -50,8 +48,11 @@ class IMTLL(Weighting):
         ICLR: its half for losses, with base e.
 
     Differs from the paper in who trains ``s``: there the model's optimizer does, here the balancer
-    itself, so that no parameter has to be registered and the state is the balancer's.
+    itself, so that no parameter has to be registered and the state is the balancer's; and in that
+    ``s`` of a negative loss, which would grow for ever, rests.
     """
+
+    defined_for: Literal["all", "nonnegative"] = "nonnegative"
 
     log_weights: Tensor
 
@@ -66,12 +67,15 @@ class IMTLL(Weighting):
     ) -> None:
         super().__init__(losses, **options)
         self.optimizer = WeightOptimizer(self, optimizer, lr)
-        start = per_loss(initial, self.names, "initial").to(torch.get_default_dtype())
+        start = per_loss(initial, self.names, "initial")
         self.state("log_weights", start)
         self.state("resting", start.exp())
 
     def _weigh(self, values: Tensor) -> Tensor:
         weights = self.log_weights.exp()
         gradient = weights * values - 1
-        self.log_weights = self.optimizer.descend(self, self.log_weights, gradient)
+        # A negative loss has no optimal scale: its own rests, or it would run away.
+        self.log_weights = descend_where(
+            self.optimizer, self, self.log_weights, gradient, values >= 0
+        )
         return weights

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -45,6 +45,8 @@ class LogSum(Weighting):
     Differs from the authors' code where that fails: a loss of exactly ``-offset`` has weight 0, one
     below leaves the last weights.
     """
+
+    defined_for: Literal["all", "nonnegative"] = "nonnegative"
 
     factor: Tensor
 

@@ -60,6 +60,8 @@ class ReLoBRaLo(Weighting):
     Differs from the paper in nothing but ``eps``, which keeps a loss of exactly zero finite.
     """
 
+    defined_for: Literal["all", "nonnegative"] = "nonnegative"
+
     steps: Tensor
     balanced: Tensor
     first: Tensor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -53,6 +53,8 @@ class ResNorm(Weighting):
     objective is not added to the training loss, and in that a loss that starts at exactly zero has
     ratio 1 instead of NaN.
     """
+
+    defined_for: Literal["all", "nonnegative"] = "nonnegative"
 
     initial: Tensor
     loss_weights: Tensor

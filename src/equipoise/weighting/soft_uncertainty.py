@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from equipoise.parts.checks import check_positive
 from equipoise.weighting.base import Weighting
@@ -44,6 +44,8 @@ class SoftUncertainty(Weighting):
 
     Differs from the paper in the ``eps``. The paper's UW-O, ``w_i = 1 / L_i``, is `LogSum`.
     """
+
+    defined_for: Literal["all", "nonnegative"] = "nonnegative"
 
     def __init__(
         self,

@@ -92,6 +92,8 @@ class SoftAdapt(Weighting):
             raise ValueError(msg)
         self.beta = beta
         self.variant = variant
+        if variant == "loss_weighted":
+            self.defined_for = "nonnegative"
         self.source = source
         self.state("history", torch.zeros(len(self.names), self.window))
         coefficients = torch.tensor(forward_difference(self.order), dtype=torch.float64)
@@ -101,7 +103,7 @@ class SoftAdapt(Weighting):
     def _weigh(self, values: Tensor) -> Tensor:
         self.history = torch.cat([self.history[:, 1:], values[:, None]], dim=1)
         self.filled = (self.filled + 1).clamp(max=self.window)
-        factors = self.history.mean(dim=1) if self.variant == "loss_weighted" else None
+        factors = self.history.mean(dim=1).clamp(min=0) if self.variant == "loss_weighted" else None
         weights = self._softmax(self._slopes(), factors)
         ready = (self.filled == self.window).all()
         return torch.where(ready, weights, torch.ones_like(values))

@@ -83,6 +83,7 @@ class STCH(Weighting):
         _check_form(form, mu, warmup, nadir_steps)
         self.mu = mu
         self.form = form
+        self.defined_for = "nonnegative" if form == "log" else "all"
         self.warmup = warmup
         self.nadir_steps = nadir_steps
         if form == "plain":

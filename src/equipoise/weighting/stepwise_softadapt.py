@@ -70,6 +70,7 @@ class StepwiseSoftAdapt(Weighting):
         check_choice("change", change, ("ratio", "difference"))
         check_not_negative(eps=eps)
         self.change = change
+        self.defined_for = "all" if change == "difference" else "nonnegative"
         self.beta = beta
         self.eps = eps
         before = torch.nan if start is None else start

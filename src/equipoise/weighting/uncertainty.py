@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
 from equipoise.losses import per_loss
-from equipoise.parts.weight_optimizer import Rule, WeightOptimizer
+from equipoise.parts.weight_optimizer import Rule, WeightOptimizer, descend_where
 from equipoise.weighting.base import Weighting
 
 if TYPE_CHECKING:
@@ -52,8 +52,11 @@ class Uncertainty(Weighting):
         Kendall, Gal, Cipolla 2018, arXiv 1705.07115, equation 7.
 
     Differs from the paper in who trains ``s``: there the model's optimizer does, here the balancer
-    itself, so that no parameter has to be registered and the state is the balancer's.
+    itself, so that no parameter has to be registered and the state is the balancer's; and in that
+    ``s`` of a negative loss, which would fall for ever, rests.
     """
+
+    defined_for: Literal["all", "nonnegative"] = "nonnegative"
 
     log_variances: Tensor
     factor: Tensor
@@ -82,5 +85,8 @@ class Uncertainty(Weighting):
         weights = self.factor * torch.exp(-self.log_variances.clamp(-self.limit, self.limit))
         inside = self.log_variances.abs() <= self.limit
         gradient = inside * (self.regulariser - weights * values)
-        self.log_variances = self.optimizer.descend(self, self.log_variances, gradient)
+        # A negative loss has no optimal variance: its own rests, or it would run away.
+        self.log_variances = descend_where(
+            self.optimizer, self, self.log_variances, gradient, values >= 0
+        )
         return weights

@@ -1,0 +1,63 @@
+"""What a balancer says once, where it would otherwise go wrong in silence."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+IDLE_STEPS = 100
+"""After how many steps in a row without learning a word is due."""
+
+
+def warn_of_sign(method: str, names: Sequence[str], values: Sequence[float]) -> bool:
+    """Warns of a negative loss, for which a method is not defined.
+
+    Args:
+        method: What it is called.
+        names: Of the losses that are there.
+        values: Theirs.
+
+    Returns:
+        Whether there was one.
+    """
+    for name, value in zip(names, values, strict=True):
+        if value < 0:
+            msg = (
+                f"{method} is defined for losses that are not negative, and loss {name!r} is "
+                f"{value:.4g}: its weights mean nothing there, or are not learned. Add a constant "
+                "that keeps the loss positive, or take a method that does not look at values, "
+                "such as UPGrad, PCGrad or InverseGradientNorm."
+            )
+            warnings.warn(msg, stacklevel=4)
+            return True
+    return False
+
+
+def warn_of_idleness(
+    method: str, losses: Sequence[str], names: Sequence[str], values: Sequence[float]
+) -> None:
+    """Warns that nothing was learned for many steps in a row.
+
+    Args:
+        method: What it is called.
+        losses: The names of all losses.
+        names: Of those that are there in the last of these steps.
+        values: Theirs.
+    """
+    infinite = [n for n, v in zip(names, values, strict=True) if not abs(v) < float("inf")]
+    if infinite:
+        why = f"loss {infinite[0]!r} is not finite; mend it, or leave it out of the steps"
+    elif len(names) < len(losses):
+        why = (
+            f"only {', '.join(map(repr, names))} of {', '.join(map(repr, losses))} is there; call "
+            "`backward` once per step, with the losses of all data sets"
+        )
+    else:
+        why = "the formula has no finite result for these losses and gradients; take another method"
+    warnings.warn(
+        f"{method} has learned nothing in {IDLE_STEPS} steps in a row. In this one {why}.",
+        stacklevel=4,
+    )
