@@ -37,5 +37,5 @@ def test_softmax_weights_sum_to_the_number_of_losses_and_are_never_negative():
 
 
 def test_an_unknown_form_is_refused():
-    with pytest.raises(ValueError, match="'raw', 'softmax'"):
+    with pytest.raises(ValueError, match="'raw' or 'softmax'"):
         MinMax(2, applied="exp")
