@@ -60,7 +60,9 @@ def main() -> None:
     critic = nn.Sequential(nn.Linear(64, 64), nn.LeakyReLU(0.2), nn.Linear(64, 1))
     of_generator = torch.optim.Adam(generator.parameters(), lr=1e-3)
     of_critic = torch.optim.Adam(critic.parameters(), lr=1e-3, betas=(0.5, 0.9))
-    generator_balancer = eq.GradNorm(["pixel", "code", "adversarial"], alpha=0.5)
+    generator_balancer = eq.GradNorm(
+        ["pixel", "code", "adversarial"], alpha=0.5, trained=of_generator
+    )
     critic_balancer = eq.Equal(["real", "fake"])
 
     for step in range(200):
@@ -72,13 +74,11 @@ def main() -> None:
             of_critic.step()
 
         real = images[torch.randint(len(images), (64,))]
-        critic.requires_grad_(requires_grad=False)  # it only passes gradients on
         of_generator.zero_grad()
         generator_balancer.backward(
             generator_losses(generator, critic, real, adversarial=adversarial)
         )
         of_generator.step()
-        critic.requires_grad_(requires_grad=True)
         if step % 40 == 39:
             report = generator_balancer.report().items()
             print(step + 1, ", ".join(f"{key} {value:.3f}" for key, value in report))

@@ -113,6 +113,27 @@ def test_list_shows_methods_and_problems():
         assert f"\n{name} " in result.output
 
 
+def test_list_shows_the_options_of_one_method():
+    result = CliRunner().invoke(app, ["list", "GradNorm"])
+    assert result.exit_code == 0
+    assert "Looks at gradient norms, watched at 'last_shared'" in result.output
+    for name in ("alpha", "parametrisation", "wrt", "heads", "every"):
+        assert f"\n{name} " in result.output
+
+
+def test_options_of_every_kind_reach_compare_and_bench(tmp_path):
+    methods = "gradnorm:wrt=shared,upgrad:heads=plain"
+    request = ["compare", SMALL, "--balancers", methods, "--seeds", "1", "--out", str(tmp_path)]
+    assert main(request) == 0
+    assert keys(tmp_path) == [("gradnorm:wrt=shared", 0), ("upgrad:heads=plain", 0)]
+    priced = ["bench", "--balancers", methods, "--models", "conv", "--losses", "2"]
+    assert main([*priced, "--rounds", "2", "--out", str(tmp_path)]) == 0
+    labels = [
+        price["label"] for price in json.loads((tmp_path / "bench.json").read_text())["prices"]
+    ]
+    assert labels[2:] == ["gradnorm:wrt=shared", "upgrad:heads=plain"]
+
+
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
@@ -121,6 +142,8 @@ def test_list_shows_methods_and_problems():
         ("compare --balancers mtadm", "Did you mean 'mtadam'?"),
         ("compare --balancers gradnorm:alhpa=1", "Did you mean 'alpha'?"),
         ("compare --balancers gradnorm:alpha=x", "gradnorm:alpha=x"),
+        ("compare --balancers gradnorm:measuring=2", "can only be given in code"),
+        ("list gradnrom", "Did you mean 'gradnorm'?"),
         ("compare --balancers fixed", "needs the option 'weights'"),
         ("compare --seeds none", "--seeds"),
         ("compare --epochs 0", "--epochs"),

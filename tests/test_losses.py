@@ -3,7 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+import equipoise as eq
 from equipoise.losses import loss_names, per_loss, read_losses
+from tests.methods import NAMES, make
+from tests.models import MultiHead, batch, flat_grad
 
 
 def live(value: float) -> torch.Tensor:
@@ -120,3 +123,84 @@ def test_numbers_a_loss_come_by_name_in_order_or_once_for_all() -> None:
 def test_wrong_numbers_a_loss_are_refused_by_name(given, says) -> None:
     with pytest.raises(ValueError, match=says):
         per_loss(given, ("a", "b"), "x")
+
+
+ABSENT = {
+    "a number": lambda: 0.5,
+    "an integer": lambda: 0,
+    "a constant": lambda: torch.tensor(0.5),
+    "a constant of integers": lambda: torch.tensor(0),
+    "a loss that was detached": lambda: live(0.5).detach(),
+    "a constant of one element": lambda: torch.tensor([0.5]),
+}
+
+
+@pytest.mark.parametrize("absent", ABSENT)
+def test_a_loss_without_a_graph_is_absent_and_its_value_is_kept(absent) -> None:
+    given = ABSENT[absent]()
+    terms = read_losses([live(1.0), given], ("a", "b"), graphless="absent")
+    assert terms.present == (0,)
+    ((position, value),) = terms.constants
+    assert position == 1
+    assert value.item() == float(given)
+
+
+@pytest.mark.parametrize("absent", ABSENT)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_method_takes_a_loss_without_a_graph_for_absent(name, absent) -> None:
+    model, x = MultiHead(3), batch()
+    torch.manual_seed(0)
+    one = make(name)
+    torch.manual_seed(0)
+    other = make(name)
+    given = ABSENT[absent]()
+    losses = model(x)
+    with pytest.warns(UserWarning, match="Loss 'b' has no graph in this step"):
+        record = one.backward([losses[0], given, losses[2]])
+    found = flat_grad(list(model.parameters()))
+    model.zero_grad()
+    losses = model(x)
+    expected = other.backward({"a": losses[0], "c": losses[2]})
+    torch.testing.assert_close(found, flat_grad(list(model.parameters())), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(record.weights, expected.weights)
+    assert record.losses[1] == float(given)
+    assert record.weights[1] == 0
+    assert record.total == expected.total + float(given)
+
+
+def test_the_warning_comes_once_for_each_loss_and_not_where_absence_is_said() -> None:
+    balancer, model = eq.Equal(["a", "b", "c"]), MultiHead(3)
+
+    def train() -> None:
+        for _ in range(3):
+            a, b, c = model(batch())
+            balancer.backward({"a": a, "b": 0.0, "c": c}, retain_graph=True)
+            balancer.backward({"a": a.detach(), "b": b, "c": None})
+
+    with pytest.warns(UserWarning, match="graphless='raise'") as told:
+        train()
+    assert [str(one.message)[:9] for one in told] == ["Loss 'b' ", "Loss 'a' "]
+
+
+def test_a_loss_without_a_graph_can_be_made_an_error() -> None:
+    balancer, model = eq.Equal(["a", "b", "c"], graphless="raise"), MultiHead(3)
+    with pytest.raises(TypeError, match="Loss 'b' is a float"):
+        balancer.backward([model(batch())[0], 0.0, model(batch())[2]])
+    with pytest.raises(ValueError, match="Loss 'b' has no graph"):
+        balancer.backward([model(batch())[0], torch.tensor(0.0), model(batch())[2]])
+    with pytest.raises(ValueError, match="graphless"):
+        eq.Equal(2, graphless="skip")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_step_in_which_no_loss_has_a_graph_is_refused(name) -> None:
+    balancer, model = make(name), MultiHead(3)
+    with pytest.raises(ValueError, match=r"No loss has a graph \('a', 'b', 'c'\)"):
+        balancer.backward([0.0, torch.tensor(1.0), model(batch())[0].detach()])
+    with torch.no_grad(), pytest.raises(ValueError, match=r"computed under `torch.no_grad\(\)`"):
+        balancer.backward(model(batch()))
+
+
+def test_under_no_grad_values_alone_are_balanced() -> None:
+    with torch.no_grad():
+        assert eq.Equal(3)([0.5, torch.tensor(1.0), 2]).item() == 3.5

@@ -79,6 +79,33 @@ def test_hostile_input_ends_finite(name, rows, values, dtype) -> None:
             assert not tensor.isinf().any(), key
 
 
+def state_moves(balancer) -> bool:
+    before = {k: v.clone() for k, v in tensors_of(balancer).items()}
+    for values, rows in steps(3, width=3, seed=7):
+        combined(balancer, values.float() * 3, rows.float())
+    learned = {k: v for k, v in tensors_of(balancer).items() if not k.startswith("weight_")}
+    return any(
+        not torch.equal(v.nan_to_num(7e7), before[k].nan_to_num(7e7)) for k, v in learned.items()
+    )
+
+
+@every_method
+@pytest.mark.parametrize("size", [1e18, 1e20, 1e30, 1e38])
+def test_after_losses_whose_squares_overflow_weights_move_as_before(name, size) -> None:
+    torch.manual_seed(4)
+    clean = make(name)
+    hit = copy.deepcopy(clean)
+    usual = [(v.float(), r.float()) for v, r in steps(6, width=3)]
+    huge = torch.tensor([size, 1.0, size / 3]), torch.tensor(HOSTILE["scales apart"])
+    for step in (*usual[:2], huge, *usual[2:]):
+        assert combined(hit, *step).isfinite().all()
+        for key, tensor in tensors_of(hit).items():
+            assert not tensor.isinf().any(), key
+        if step is not huge:
+            combined(clean, *step)
+    assert state_moves(hit) == state_moves(clean)
+
+
 @every_method
 def test_one_loss_alone_is_balanced_without_a_fuss(name) -> None:
     balancer = make(name, ["a"])

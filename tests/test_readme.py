@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 import equipoise as eq
+from equipoise.registry import balancer_class
 from tests.models import MultiHead, batch
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -49,3 +50,19 @@ def test_every_class_that_the_readme_names_exists() -> None:
     table = README.split("## Which one should I take?")[1].split("## What every balancer does")[0]
     named = set(re.findall(r"`(?:eq\.)?([A-Z]\w+)`", table)) - {"Adam"}
     assert named <= set(eq.__all__)
+
+
+def test_every_method_has_one_row_in_the_table_of_methods() -> None:
+    table = README.split("<!-- methods -->")[1].split("<!-- /methods -->")[0]
+    rows = re.findall(r"^\| `(\w+)` \|", table, flags=re.MULTILINE)
+    methods = [balancer_class(name).__name__ for name in eq.list_balancers()]
+    assert sorted(rows) == sorted([*methods, *eq.optim.__all__])
+
+
+def test_every_situation_of_the_table_of_choices_names_something_to_take() -> None:
+    table = README.split("## Which one should I take?")[1].split("\n\n")[1]
+    for row in table.splitlines()[2:]:
+        _, situation, choice, _ = row.split("|")
+        named = re.findall(r"`(?:eq\.)?([A-Z]\w+)`", choice)
+        assert named, f"nothing to take for {situation.strip()}"
+        assert set(named) <= {*eq.__all__, "Adam"}

@@ -19,7 +19,12 @@ from equipoise.gradients.measure import measure
 from equipoise.gradients.measuring import Measuring
 from equipoise.optim import *  # noqa: F403
 from equipoise.record import Record
-from equipoise.registry import create_balancer, list_balancers
+from equipoise.registry import (
+    create_balancer,
+    create_optimizer,
+    list_balancers,
+    list_optimizers,
+)
 from equipoise.schedules import Cycle, Ramp, Stages
 from equipoise.weighting import *  # noqa: F403
 from equipoise.wrappers import *  # noqa: F403
@@ -39,7 +44,9 @@ __all__ = [
     "SharingError",
     "Stages",
     "create_balancer",
+    "create_optimizer",
     "list_balancers",
+    "list_optimizers",
     "measure",
 ]
 __all__ += aggregation.__all__

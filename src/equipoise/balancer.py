@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from equipoise.autograd.errors import explained
 from equipoise.autograd.precision import full_precision
 from equipoise.gradients.apply import BackwardCall, BackwardPass
 from equipoise.gradients.update import Update
-from equipoise.losses import Losses, LossNames, Terms, loss_names, read_losses
+from equipoise.losses import Graphless, Losses, LossNames, Terms, loss_names, read_losses
 from equipoise.parallel.averaging import GradientAverage
 from equipoise.parallel.processes import Processes
 from equipoise.parts.checks import check_choice
@@ -46,6 +47,7 @@ class BalancerOptions(TypedDict, total=False):
     priorities: Priorities | None
     every: int
     nonfinite: Literal["skip", "raise"]
+    graphless: Graphless
     process_group: ProcessGroup | None
 
 
@@ -94,6 +96,9 @@ class Balancer(Stateful, ABC):
         every: Recomputes the weights at each ``every``-th step and reuses them in between.
         nonfinite: A NaN or infinite loss never reaches the state. ``"skip"`` lets the gradient show
             it as PyTorch's would; ``"raise"`` makes it a ``ValueError`` that names the loss.
+        graphless: A loss that is a number or has no graph in this step, such as the zero of a batch
+            without boxes: ``"absent"`` counts it as absent, with its value on record, and warns
+            once; ``"raise"`` makes it an error that names the loss.
         process_group: The processes over which values and gradients are averaged in data-parallel
             training; ``None`` is the default group, if ``torch.distributed`` is on.
 
@@ -132,6 +137,7 @@ class Balancer(Stateful, ABC):
         priorities: Priorities | None = None,
         every: int = 1,
         nonfinite: Literal["skip", "raise"] = "skip",
+        graphless: Graphless = "absent",
         process_group: ProcessGroup | None = None,
     ) -> None:
         super().__init__(loss_names(losses))
@@ -140,7 +146,10 @@ class Balancer(Stateful, ABC):
             raise ValueError(msg)
         check_choice("nonfinite", nonfinite, ("skip", "raise"))
         self.every = every
+        check_choice("graphless", graphless, ("absent", "raise"))
         self.nonfinite = nonfinite
+        self.graphless = graphless
+        self._warned: set[str] = set()
         self.processes = Processes(process_group)
         self._average = GradientAverage(self.processes)
         self.last: Record | None = None
@@ -187,9 +196,15 @@ class Balancer(Stateful, ABC):
         """
         how = BackwardPass(self._average, retain_graph, scaler, backward)
         step = self._begin(losses)
+        _refuse_graphless(step.terms)
         outcome = self._advance(step, how, wrt)
         how.run(outcome.updates, step.terms)
         return self._said()
+
+    if TYPE_CHECKING:
+
+        def __call__(self, losses: Losses) -> Tensor:
+            """What `forward` returns; for `nn.Module` it could be anything."""
 
     def forward(self, losses: Losses) -> Tensor:
         """The balanced loss, a scalar to call ``.backward()`` on.
@@ -404,7 +419,7 @@ class Balancer(Stateful, ABC):
         A step with a NaN or infinite loss does not count. Where the values lie on an accelerator
         that is left to `_guarded`, which needs no synchronisation.
         """
-        terms = self._scheduled(read_losses(losses, self.names))
+        terms = self._scheduled(self._read(losses))
         due = self.learning and self._calls % self.every == 0
         if due or not self.weighting:  # a formula runs, on numbers that are the same everywhere
             terms = self.processes.agree(terms)
@@ -423,6 +438,21 @@ class Balancer(Stateful, ABC):
             return Step(terms, due=False, counts=False)
         self._calls += self.learning
         return Step(terms, due, counts=self.learning)
+
+    def _read(self, losses: Losses) -> Terms:
+        terms = read_losses(losses, self.names, graphless=self.graphless)
+        for i, _ in terms.constants:
+            self._warn_once(
+                f"Loss {self.names[i]!r} has no graph in this step (it is a number, was detached, "
+                "or depends on no parameter), so it counts as absent. graphless='raise' makes this "
+                "an error; None, or leaving it out of the mapping, says that it is meant."
+            )
+        return terms
+
+    def _warn_once(self, message: str) -> None:
+        if message not in self._warned:
+            self._warned.add(message)
+            warnings.warn(message, stacklevel=2)
 
     def _speak_up(self, terms: Terms) -> None:
         """Warns of what would go wrong in silence; reads values, so on the CPU only."""
@@ -469,36 +499,37 @@ class Balancer(Stateful, ABC):
         """
         before = {name: buffer.clone() for name, buffer in self.small_state().items()}
         result = formula().detach()
-        kept = values.isfinite().all() & _all_finite(result) & self._without_overflow()
+        after = self.small_state()
+        # A finite loss may have a square that is not, and state that is infinite never recovers.
+        kept = values.isfinite().all() & _all_finite(result) & _without_infinity(after)
         measured = None if gradients is None else gradients.finite()
         kept = kept if measured is None else kept & measured
         if kept.device.type != "cpu" or bool(kept):
             self._idle = 0
         if kept.device.type == "cpu" and bool(kept):
             return result
-        for name, buffer in self.small_state().items():
+        for name, buffer in after.items():
             if before[name].shape == buffer.shape:
                 buffer.copy_(torch.where(kept, buffer, before[name]))
         self.skipped += (~kept).long()
         return torch.where(kept, result, fallback())
-
-    def _without_overflow(self) -> Tensor:
-        """Whether no small state is infinite: a finite loss may have a square that is not."""
-        buffers = self.small_state().values()
-        floating = [buffer.reshape(-1) for buffer in buffers if buffer.is_floating_point()]
-        return ~torch.cat(floating).isinf().any()
 
     def _note(self, terms: Terms, weights: Tensor, gradients: Gradients | None) -> None:
         """Leaves the record of this step, and counts its weights into their mean."""
         count, present = len(self.names), terms.present
         values = terms.values()
         norms, cosines = (None, None) if gradients is None else gradients.known()
+        seen, total = spread(values, present, count, torch.nan), values.sum()
+        for i, value in terms.constants:
+            if i not in present:  # another process may have its graph
+                seen[i] = value
+                total = total + value.to(total)
         self.last = Record(
             names=self.names,
             present=present,
-            losses=spread(values, present, count, torch.nan),
+            losses=seen,
             weights=spread(weights, present, count, 0.0),
-            total=values.sum(),
+            total=total,
             norms=None if norms is None else spread(norms, present, count, torch.nan),
             cosines=None if cosines is None else spread(cosines, present, count, torch.nan),
         )
@@ -528,12 +559,28 @@ class Balancer(Stateful, ABC):
         return super()._differs(name, saved, exact)
 
 
+def _without_infinity(state: Mapping[str, Tensor]) -> Tensor:
+    """Whether no state is infinite, a boolean scalar; NaN marks what was not met yet."""
+    floating = [buffer.reshape(-1) for buffer in state.values() if buffer.is_floating_point()]
+    return ~torch.cat(floating).isinf().any()
+
+
 def _all_finite(tensor: Tensor) -> Tensor:
     """Whether all is finite, a boolean scalar, without a copy of what is as wide as a gradient."""
     if tensor.numel() == 0:  # a process that has no column of what is sharded
         return torch.ones((), dtype=torch.bool, device=tensor.device)
     lowest, highest = tensor.aminmax()
     return lowest.isfinite() & highest.isfinite()
+
+
+def _refuse_graphless(terms: Terms) -> None:
+    if not any(tensor.requires_grad for tensor in terms.tensors):
+        msg = (
+            f"None of the losses {', '.join(map(repr, terms.present_names))} has a graph to go "
+            "backward through: they were computed under `torch.no_grad()`. To look at the balanced "
+            "loss in an evaluation call `balancer(losses)`."
+        )
+        raise ValueError(msg)
 
 
 def _raise_if_not_finite(values: Tensor, names: tuple[str, ...]) -> None:

@@ -18,7 +18,7 @@ except ModuleNotFoundError:  # This module is a program: it ends with a sentence
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from equipoise.benchmarks.comparison import Comparison
+    from equipoise.benchmarks.compare.comparison import Comparison
 
 # What all of typer's usage errors share has no public name of its own.
 _UsageError: type[Exception] = next(
@@ -63,7 +63,7 @@ def _refuse(message: str) -> int:
 @contextmanager
 def _answering() -> Iterator[None]:
     """Answers a request that cannot be carried out, in place of a traceback."""
-    from equipoise.benchmarks.request import RequestError
+    from equipoise.benchmarks.refusal import RequestError
 
     try:
         yield
@@ -113,7 +113,7 @@ def report(
     """Rebuilds report.html from the results in a folder."""
     with _answering():
         _require_extras()
-        from equipoise.benchmarks.report import write_report
+        from equipoise.benchmarks.compare.report import write_report
 
         typer.echo(f"Report: {write_report(folder)}")
 
@@ -152,9 +152,9 @@ def bench(
     """Measures what a step with each method costs: time, memory, backward passes."""
     with _answering():
         _require_extras()
-        from equipoise.benchmarks.price import request as read
-        from equipoise.benchmarks.price.cases import Knobs
-        from equipoise.benchmarks.price.console import show_bench
+        from equipoise.benchmarks.bench import request as read
+        from equipoise.benchmarks.bench.cases import Knobs
+        from equipoise.benchmarks.bench.console import show_bench
 
         preset = read.FULL if full else read.QUICK
         request = read.PriceRequest(
@@ -171,24 +171,30 @@ def bench(
 
 
 @app.command(name="list")
-def list_everything() -> None:
-    """Shows the methods and the problems."""
-    from rich.console import Console
+def list_everything(
+    method: Annotated[
+        str | None, typer.Argument(help="Shows this method's options. Default: all, in short.")
+    ] = None,
+) -> None:
+    """Shows the methods and the problems, or one method with its options."""
+    with _answering():
+        _require_extras()
+        from rich.console import Console
 
-    from equipoise.benchmarks.catalogue import catalogue
+        from equipoise.benchmarks.catalogue import catalogue, method_card
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=200)  # a file or a pipe has no width to wrap at
-    for table in catalogue():
-        console.print(table)
-        console.print()
+        console = Console()
+        if not console.is_terminal:
+            console = Console(width=200)  # a file or a pipe has no width to wrap at
+        for part in catalogue() if method is None else method_card(method):
+            console.print(part)
+            console.print()
 
 
 def _require_extras() -> None:
     from importlib.util import find_spec
 
-    from equipoise.benchmarks.request import RequestError
+    from equipoise.benchmarks.refusal import RequestError
 
     packages = {"rich": "rich", "plotly": "plotly", "sklearn": "scikit-learn"}
     missing = [package for module, package in packages.items() if find_spec(module) is None]
@@ -203,11 +209,11 @@ def _read_comparison(
     training: tuple[int | None, int | None, float | None],
     out: Path | None,
 ) -> Comparison:
-    from equipoise.benchmarks.comparison import Comparison
+    from equipoise.benchmarks.compare.comparison import Comparison
+    from equipoise.benchmarks.compare.request import TrainingOptions, parse_seeds
+    from equipoise.benchmarks.compare.training import start_trial
     from equipoise.benchmarks.methods import methods_for, parse_methods
     from equipoise.benchmarks.problems import find_problem
-    from equipoise.benchmarks.request import Options, parse_seeds
-    from equipoise.benchmarks.training import start_trial
 
     sys.path.insert(0, str(Path.cwd()))  # a user's problem stands where the command is run
     problem = find_problem(name)
@@ -219,7 +225,7 @@ def _read_comparison(
         if balancers == "all"
         else parse_methods(balancers or ",".join(problem.balancers)),
         seeds=chosen,
-        options=Options(
+        options=TrainingOptions(
             epochs=problem.epochs if epochs is None else epochs,
             batch_size=problem.batch_size if batch_size is None else batch_size,
             lr=problem.lr if lr is None else lr,
@@ -231,25 +237,27 @@ def _read_comparison(
 def _run(comparison: Comparison) -> None:
     from rich.console import Console
 
-    from equipoise.benchmarks.comparison import check
-    from equipoise.benchmarks.comparison import compare as run_comparison
-    from equipoise.benchmarks.console import LiveBars
+    from equipoise.benchmarks.compare.comparison import check, outdated
+    from equipoise.benchmarks.compare.comparison import compare as run_comparison
+    from equipoise.benchmarks.compare.console import LiveBars
 
-    steps = check(comparison)
+    steps, earlier = check(comparison), outdated(comparison)
     _make_folder(comparison.folder)
     console = Console()
+    if earlier:
+        console.print(earlier, soft_wrap=True)
     try:
         with LiveBars(comparison, steps, console) as bars:
             run_comparison(comparison, bars)
     except KeyboardInterrupt:
         typer.echo("Stopped; the same command continues here.", err=True)
-        _show(comparison.folder, console)
+        _show(comparison, console)
         raise typer.Exit(INTERRUPTED) from None
-    _show(comparison.folder, console)
+    _show(comparison, console)
 
 
 def _make_folder(folder: Path) -> None:
-    from equipoise.benchmarks.request import RequestError
+    from equipoise.benchmarks.refusal import RequestError
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -257,17 +265,19 @@ def _make_folder(folder: Path) -> None:
         raise RequestError(f"--out {folder} cannot be made: {error.strerror}.") from error
 
 
-def _show(folder: Path, console: Console) -> None:
-    from equipoise.benchmarks.console import ranking_table, weights_table
-    from equipoise.benchmarks.report import read_standings, write_report
-    from equipoise.benchmarks.results import Results
+def _show(comparison: Comparison, console: Console) -> None:
+    from equipoise.benchmarks.compare.console import ranking_table, weights_table
+    from equipoise.benchmarks.compare.report import read_standings, write_report
+    from equipoise.benchmarks.compare.results import Results
 
-    if not Results(folder).read():
+    if not any(
+        run.experiment == comparison.experiment for run in Results(comparison.folder).read()
+    ):
         return  # stopped before the first run was finished
-    rows = read_standings(folder)
+    rows = read_standings(comparison.folder, comparison.experiment)
     console.print(ranking_table(rows))
     console.print(weights_table(rows))
-    console.print(f"Report: {write_report(folder)}", soft_wrap=True)
+    console.print(f"Report: {write_report(comparison.folder, rows)}", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
-Losses: TypeAlias = Mapping[str, Tensor | None] | Sequence[Tensor] | Tensor
+Losses: TypeAlias = Mapping[str, Tensor | float | None] | Sequence[Tensor | float] | Tensor
 """The losses of one step: by name (a name left out or ``None`` is absent), in order, or ``[T]``."""
+
+Graphless: TypeAlias = Literal["absent", "raise"]
+"""What becomes of a loss that is a number, or a tensor without a graph."""
 
 LossNames: TypeAlias = int | Iterable[str]
 """What a balancer is built with: how many losses there are, or their unique names."""
@@ -121,6 +124,7 @@ class Terms:
         here: Their positions in ``present``.
         given: The values of the losses that are there, if agreed upon between processes.
         everywhere: Whether every process has the losses that are there.
+        constants: Losses without a graph, by position, with their values: they count as absent.
     """
 
     names: tuple[str, ...]
@@ -129,6 +133,7 @@ class Terms:
     here: tuple[int, ...]
     given: Tensor | None = None
     everywhere: bool = True
+    constants: tuple[tuple[int, Tensor], ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -156,7 +161,8 @@ class Terms:
         ]
         present = tuple(i for i, _ in kept)
         tensors = tuple(tensor for _, tensor in kept)
-        return Terms(self.names, present, tensors, tuple(range(len(kept))))
+        here = tuple(range(len(kept)))
+        return Terms(self.names, present, tensors, here, constants=self.constants)
 
     def times(self, factors: Tensor) -> Terms:
         """The same step with each loss multiplied.
@@ -211,39 +217,87 @@ class Terms:
         return total
 
 
-def read_losses(losses: Losses, names: tuple[str, ...]) -> Terms:
+def read_losses(losses: Losses, names: tuple[str, ...], *, graphless: Graphless = "raise") -> Terms:
     """Checks the losses of a step and puts them in the order of ``names``.
+
+    Under ``torch.no_grad()`` losses need no graph, as long as none has one: they are values then.
 
     Args:
         losses: A mapping by name, a sequence in order, or a ``[T]`` tensor.
         names: The names of all ``T`` losses.
+        graphless: What becomes of a loss that is a number, or has no graph while others do, such as
+            the zero of a batch without boxes.
 
     Returns:
-        The terms that are there. Absent: left out of a mapping, or ``None``.
+        The terms that are there. Absent: left out of a mapping, ``None``, or without a graph.
 
     Raises:
         TypeError: If a loss is not a floating-point tensor.
-        ValueError: If a name is unknown, the count is wrong, no loss is there, a loss is not a
-            scalar, has no graph, or lies on another device than the first.
+        ValueError: If a name is unknown, the count is wrong, no loss is there or none has a graph,
+            a loss is not a scalar, or lies on another device than the first; with
+            ``graphless="raise"`` also if one has no graph.
     """
-    by_position = _by_position(losses, names)
-    present = tuple(i for i, loss in enumerate(by_position) if loss is not None)
-    if not present:
+    given: Mapping[int, Tensor | float] = {
+        i: loss for i, loss in enumerate(_by_position(losses, names)) if loss is not None
+    }
+    if not given:
         msg = f"No loss is there; give at least one of {', '.join(map(repr, names))}."
         raise ValueError(msg)
-    found = [_scalar(loss, names[i]) for i, loss in enumerate(by_position) if loss is not None]
-    device = found[0].device
-    for i, tensor in zip(present, found, strict=True):
-        if tensor.device != device:
+    constants: dict[int, Tensor] = {}
+    if graphless == "absent":
+        constants = {
+            i: _number(loss, names[i]) for i, loss in given.items() if not _has_graph(loss)
+        }
+    if len(constants) == len(given):
+        given, constants = _values_alone(constants, names), {}
+    found = {i: _scalar(loss, names[i]) for i, loss in given.items() if i not in constants}
+    _check_devices(found, names)
+    tensors = tuple(found.values())
+    here = tuple(range(len(found)))
+    return Terms(names, tuple(found), tensors, here, constants=tuple(constants.items()))
+
+
+def _has_graph(loss: Tensor | float) -> bool:
+    return isinstance(loss, Tensor) and loss.requires_grad
+
+
+def _number(loss: Tensor | float, name: str) -> Tensor:
+    """The value of a loss that has no graph."""
+    if isinstance(loss, Tensor) and loss.numel() == 1:
+        return loss.detach().reshape(())
+    if isinstance(loss, int | float):
+        return torch.tensor(float(loss))
+    return _scalar(loss, name)  # which says what is wrong with it
+
+
+def _values_alone(constants: Mapping[int, Tensor], names: tuple[str, ...]) -> dict[int, Tensor]:
+    """Losses of which none has a graph: where no gradient is recorded, all there is to look at."""
+    if torch.is_grad_enabled():
+        called = ", ".join(repr(names[i]) for i in constants)
+        msg = (
+            f"No loss has a graph ({called}): each was detached, made under `torch.no_grad()`, is "
+            "a number, or depends on no parameter that requires a gradient. Pass the losses as the "
+            "model computed them, or skip the step."
+        )
+        raise ValueError(msg)
+    device = next(iter(constants.values())).device
+    for constant in constants.values():  # a number alone lies nowhere
+        device = constant.device if constant.device.type != "cpu" else device
+    return {i: value.to(device) for i, value in constants.items()}
+
+
+def _check_devices(found: Mapping[int, Tensor], names: tuple[str, ...]) -> None:
+    first, one = next(iter(found.items()))
+    for i, tensor in found.items():
+        if tensor.device != one.device:
             msg = (
-                f"Loss {names[i]!r} is on {tensor.device}, loss {names[present[0]]!r} on {device}; "
-                f"move it with `.to({str(device)!r})`."
+                f"Loss {names[i]!r} is on {tensor.device}, loss {names[first]!r} on {one.device}; "
+                f"move it with `.to({str(one.device)!r})`."
             )
             raise ValueError(msg)
-    return Terms(names, present, tuple(found), tuple(range(len(found))))
 
 
-def _by_position(losses: Losses, names: tuple[str, ...]) -> Sequence[Tensor | None]:
+def _by_position(losses: Losses, names: tuple[str, ...]) -> Sequence[Tensor | float | None]:
     if isinstance(losses, Mapping):
         _check_known(losses, names, "losses")
         return [losses.get(name) for name in names]
@@ -277,7 +331,7 @@ def _check_known(given: Mapping[str, object], names: tuple[str, ...], argument: 
         raise ValueError(msg)
 
 
-def _scalar(loss: Tensor, name: str) -> Tensor:
+def _scalar(loss: Tensor | float, name: str) -> Tensor:
     if not isinstance(loss, Tensor):
         msg = f"Loss {name!r} is a {type(loss).__name__}; pass the tensor that the model computed."
         raise TypeError(msg)

@@ -1,25 +1,32 @@
-"""Methods by name, for configuration files; and what each one looks at."""
+"""Balancers and multi-term optimizers by name; and what a method declares."""
 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from equipoise import aggregation, weighting
 from equipoise.balancer import Balancer, LooksAt
+from equipoise.optim import AutoBalance, MTAdam
+from equipoise.optim.base import MultiTermOptimizer, Params
 from equipoise.wrappers.base import Wrapper
 from equipoise.wrappers.crmogm import CRMOGM
 
 if TYPE_CHECKING:
     from equipoise.losses import LossNames
 
-_METHODS: dict[str, type[Balancer]] = {
+_BALANCERS: dict[str, type[Balancer]] = {
     name.lower(): getattr(kind, name)
     for kind in (weighting, aggregation)
     for name in kind.__all__
     if name not in ("Weighting", "Aggregation")
 } | {"crmogm": CRMOGM}
+_OPTIMIZERS: dict[str, Callable[..., MultiTermOptimizer[Any]]] = {
+    "autobalance": AutoBalance,
+    "mtadam": MTAdam,
+}
 _NEEDED: dict[type[Balancer], dict[str, Any]] = {weighting.Fixed: {"weights": [1.0, 1.0]}}
 """Options without a default."""
 
@@ -31,7 +38,17 @@ def list_balancers() -> list[str]:
         >>> "gradnorm" in list_balancers()
         True
     """
-    return sorted(_METHODS)
+    return sorted(_BALANCERS)
+
+
+def list_optimizers() -> list[str]:
+    """The names that `create_optimizer` knows, in alphabetical order.
+
+    Example:
+        >>> list_optimizers()
+        ['autobalance', 'mtadam']
+    """
+    return sorted(_OPTIMIZERS)
 
 
 def balancer_class(name: str) -> type[Balancer]:
@@ -41,15 +58,31 @@ def balancer_class(name: str) -> type[Balancer]:
         name: The name of its class in any case, with or without ``_`` and ``-``.
 
     Raises:
-        ValueError: If there is no such method; the message names the nearest.
+        ValueError: If there is no such method; the message names the nearest, or says that it is an
+            optimizer.
     """
-    key = name.lower().replace("_", "").replace("-", "")
-    if key not in _METHODS:
-        near = difflib.get_close_matches(key, _METHODS, n=3, cutoff=0.4)
-        hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else ""
-        msg = f"There is no balancer {name!r}. {hint} `list_balancers()` names all."
+    key = _key(name)
+    if key in _OPTIMIZERS:
+        msg = (
+            f"{name!r} is an optimizer for several losses, not a balancer: write "
+            f"`create_optimizer({name!r}, params)`, in place of the optimizer that you have."
+        )
         raise ValueError(msg)
-    return _METHODS[key]
+    if key not in _BALANCERS:
+        raise ValueError(
+            f"There is no balancer {name!r}.{_nearest(key, _BALANCERS)}"
+            " `list_balancers()` names all."
+        )
+    return _BALANCERS[key]
+
+
+def _key(name: str) -> str:
+    return name.lower().replace("_", "").replace("-", "")
+
+
+def _nearest(key: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(key, known, n=3, cutoff=0.4)
+    return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 @dataclass(frozen=True)
@@ -61,7 +94,7 @@ class Capabilities:
         weighting: Whether it gives one weight per loss; else a combined gradient.
         stateful: Whether a step depends on earlier ones.
         random: Whether it draws random numbers.
-        watches: Where gradients are watched if nothing else is said; ``None`` for loss values.
+        watches: Where gradients are watched; ``"named"`` for tensors, ``None`` for loss values.
     """
 
     looks_at: LooksAt
@@ -118,7 +151,9 @@ def capabilities(method: str | Balancer) -> Capabilities:
 def _watches(balancer: Balancer) -> str | None:
     while isinstance(balancer, Wrapper):
         balancer = balancer.balancer
-    return balancer.default_wrt if isinstance(balancer, aggregation.Aggregation) else None
+    if not isinstance(balancer, aggregation.Aggregation):
+        return None
+    return balancer._wrt.named if isinstance(balancer._wrt.named, str) else "named"
 
 
 def create_balancer(name: str, losses: LossNames, **options: object) -> Balancer:
@@ -141,3 +176,40 @@ def create_balancer(name: str, losses: LossNames, **options: object) -> Balancer
         SoftAdapt(a, b)
     """
     return balancer_class(name)(losses, **options)  # type: ignore[arg-type]
+
+
+def create_optimizer(name: str, params: Params, **options: object) -> MultiTermOptimizer[Any]:
+    """Builds a multi-term optimizer by name.
+
+    Args:
+        name: The name of its class in any case, with or without ``_`` and ``-``.
+        params: Parameters, ``(name, parameter)`` pairs, or parameter groups.
+        options: The keywords of the class.
+
+    Returns:
+        The optimizer: call ``backward(losses)`` on it in place of ``loss.backward()``.
+
+    Raises:
+        ValueError: If there is no such optimizer; the message names the nearest, or says that it is
+            a balancer.
+        TypeError: If the optimizer does not take an option.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Linear(2, 1)
+        >>> type(create_optimizer("mt-adam", model.parameters(), lr=1e-2)).__name__
+        'MTAdam'
+    """
+    key = _key(name)
+    if key in _BALANCERS:
+        msg = (
+            f"{name!r} is a balancer, not an optimizer: write `create_balancer({name!r}, names)`, "
+            "and keep the optimizer that you have."
+        )
+        raise ValueError(msg)
+    if key not in _OPTIMIZERS:
+        raise ValueError(
+            f"There is no optimizer {name!r}.{_nearest(key, _OPTIMIZERS)}"
+            " `list_optimizers()` names all."
+        )
+    return _OPTIMIZERS[key](params, **options)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from abc import ABCMeta
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +21,19 @@ class _MadeOnTheCPU(ABCMeta):
     given and starts from, which `Stateful.reset_parameters` puts back.
     """
 
-    def __call__(cls, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        with torch.device("cpu"):
-            return super().__call__(*args, **kwargs)
+    if not TYPE_CHECKING:
+
+        def __call__(cls, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            """Makes an instance."""
+            with torch.device("cpu"):
+                return super().__call__(*args, **kwargs)
+
+    @property
+    def __signature__(cls) -> inspect.Signature:
+        """That of the constructor, for ``help()`` and whoever else asks."""
+        signature = inspect.signature(cls.__init__)  # type: ignore[misc]
+        _self, *parameters = signature.parameters.values()
+        return signature.replace(parameters=parameters)
 
 
 @dataclass(frozen=True)
@@ -41,11 +52,12 @@ class Declared:
     axes: int
     rests: bool
     given: bool
+    wide: bool = field(init=False)
 
-    @property
-    def wide(self) -> bool:
-        """See the attributes."""
-        return self.initial.ndim > 0 and self.initial.shape[-1] == 0
+    def __post_init__(self) -> None:
+        """A trailing size of zero waits for its width."""
+        wide = self.initial.ndim > 0 and self.initial.shape[-1] == 0
+        object.__setattr__(self, "wide", wide)
 
 
 class Stateful(nn.Module, metaclass=_MadeOnTheCPU):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 
 import torch
@@ -51,6 +52,22 @@ def problem(name: str = "small", seconds_per_step: float = 0.0) -> Problem:
 def slow_problem() -> Problem:
     """Slow enough that a test can stop it between two runs."""
     return problem("slow", seconds_per_step=0.004)
+
+
+def trap_problem() -> Problem:
+    """The second loss is tiny on seed 0; a weight that makes up for it overflows on all others."""
+
+    def start(seed: int) -> Trial:
+        trial = problem().start(seed)
+        scale = 1e-38 if seed == 0 else 1e3
+
+        def compute_losses(x):
+            losses = trial.compute_losses(x)
+            return {"near": losses["near"], "far": scale * losses["far"] / 100}
+
+        return dataclasses.replace(trial, compute_losses=compute_losses, right_weights=None)
+
+    return dataclasses.replace(problem("trap"), start=start, epochs=10)
 
 
 def not_a_problem() -> str:

@@ -8,13 +8,13 @@ from equipoise.benchmarks.methods import (
     Method,
     method_class,
     method_names,
+    method_options,
     methods_for,
-    option_names,
     parse_methods,
     summary,
 )
 from equipoise.benchmarks.problems import find_problem
-from equipoise.benchmarks.request import RequestError
+from equipoise.benchmarks.refusal import RequestError
 
 
 def test_every_balancer_and_optimizer_of_the_library_can_be_compared():
@@ -81,4 +81,31 @@ def test_all_leaves_out_what_a_problem_cannot_feed():
 
 
 def test_options_include_those_that_every_balancer_takes():
-    assert {"every", "priorities", "beta"} <= set(option_names("softadapt"))
+    assert {"every", "priorities", "beta"} <= set(method_options("softadapt"))
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_every_option_of_every_method_is_written_or_refused_because_only_code_can_give_it(name):
+    needed = "".join(f":{key}=1/2" for key, spec in method_options(name).items() if spec.required)
+    for key, spec in method_options(name).items():
+        text = f"{name}{needed}:{key}=1/2"
+        if spec.writable:
+            (method,) = parse_methods(text)
+            assert method.options[key] == [1.0, 2.0]
+        else:
+            with pytest.raises(RequestError, match=f"{key}.* can only be given in code, as "):
+                parse_methods(text)
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_a_misspelt_option_of_every_method_is_answered_with_the_nearest(name):
+    for key, spec in method_options(name).items():
+        if spec.writable:
+            written = key + key[-1]
+            with pytest.raises(RequestError, match=f"option '{written}'. Did you mean '{key}'"):
+                parse_methods(f"{name}:{written}=1")
+
+
+@pytest.mark.parametrize("text", ["gradnorm:wrt=shared", "upgrad:heads=plain", "mgda:wrt=shared"])
+def test_where_gradients_are_watched_and_what_heads_receive_can_be_written(text):
+    assert parse_methods(text)[0].label == text

@@ -4,7 +4,7 @@ import pytest
 
 from equipoise.benchmarks.problem import load_problem
 from equipoise.benchmarks.problems import PROBLEMS, find_problem
-from equipoise.benchmarks.request import RequestError
+from equipoise.benchmarks.refusal import RequestError
 
 
 @pytest.mark.parametrize("name", PROBLEMS)

@@ -1,50 +1,33 @@
 from __future__ import annotations
 
-import dataclasses
-
-from equipoise.benchmarks.timing import read_timing, relative_step_times, write_timing
-from tests.benchmarks.conftest import OPTIONS
-from tests.benchmarks.small import problem
-
-
-def test_every_method_gets_a_positive_ratio(comparison):
-    ratios = relative_step_times(problem(), comparison.methods, OPTIONS, seed=0)
-    assert list(ratios) == ["equal", "gradnorm:every=2", "mtadam"]
-    assert all(ratio > 0 for ratio in ratios.values())
+from equipoise.benchmarks.bench.cases import REFERENCES, Knobs, method_cases
+from equipoise.benchmarks.bench.contender import ModelContender
+from equipoise.benchmarks.methods import Method
+from equipoise.benchmarks.timing import Match, paired_times
+from tests.benchmarks.bench.tiny import tiny
 
 
-def test_all_methods_take_turns_with_the_plain_sum(comparison):
-    taken = []
-
-    def start(seed):
-        trial = problem().start(seed)
-        place = len(starts)
-        starts.append(place)
-
-        def compute_losses(x):
-            taken.append(place)
-            return trial.compute_losses(x)
-
-        return dataclasses.replace(trial, compute_losses=compute_losses)
-
-    starts = []
-    watched = dataclasses.replace(problem(), start=start)
-    relative_step_times(watched, comparison.methods, OPTIONS, seed=0)
-    turns = [place for place, before in zip(taken[1:], taken, strict=False) if place != before]
-    plain = 3  # started after the three methods
-    rounds = "".join(map(str, turns)).split(str(plain))[-7:]
-    assert rounds == ["012"] * 7
+def test_every_case_takes_one_turn_in_each_round_and_orders_differ():
+    cases = [*REFERENCES, *method_cases([Method("equal"), Method("mtadam")], Knobs())]
+    plain = ModelContender(tiny(2), REFERENCES[0].build)
+    matches = {case: Match(ModelContender(tiny(2), case.build), plain) for case in cases}
+    turns: list[str] = []
+    pairs = paired_times(matches, 4, turns.append)
+    assert {case: len(found) for case, found in pairs.items()} == dict.fromkeys(cases, 4)
+    rounds = [turns[i : i + len(cases)] for i in range(0, len(turns), len(cases))]
+    assert len(rounds) == 5
+    orders = {tuple(turn.partition(", ")[2] for turn in one) for one in rounds[1:]}
+    assert len(orders) > 1
+    assert all(sorted(order) == sorted(case.label for case in cases) for order in orders)
 
 
-def test_ratios_of_other_methods_stay_and_those_of_other_options_do_not(tmp_path):
-    write_timing(tmp_path, "small", OPTIONS, {"equal": 1.0, "mtadam": 2.0})
-    write_timing(tmp_path, "small", OPTIONS, {"mtadam": 3.0})
-    assert read_timing(tmp_path, "small", OPTIONS) == {"equal": 1.0, "mtadam": 3.0}
-    longer = dataclasses.replace(OPTIONS, batch_size=4)
-    assert read_timing(tmp_path, "small", longer) == {}
-    write_timing(tmp_path, "small", longer, {"equal": 4.0})
-    assert read_timing(tmp_path, "small", OPTIONS) == {}
-
-
-def test_nothing_measured_is_no_ratio(tmp_path):
-    assert read_timing(tmp_path, "small", OPTIONS) == {}
+def test_turns_are_whole_periods_of_methods_that_rest_in_between():
+    (case,) = method_cases([Method("gradnorm")], Knobs(every=(7,)))
+    contender = ModelContender(tiny(2), case.build, case.every)
+    taken: list[int] = []
+    prepare = contender.prepare
+    contender.prepare = lambda count: (taken.append(count), prepare(count))[1]
+    plain = ModelContender(tiny(2), REFERENCES[0].build)
+    paired_times({case: Match(contender, plain)}, 2, str)
+    assert len(taken) == 3
+    assert all(count % 7 == 0 for count in taken)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 import equipoise as eq
-from equipoise.benchmarks.price.memory import peak_memory
+from equipoise.benchmarks.bench.memory import peak_memory
 from equipoise.gradients import streamed as streaming
 from equipoise.gradients.affine import affine_norms
 from equipoise.gradients.passes import Passes

@@ -26,7 +26,8 @@ class Plan:
     """A training run that any number of processes can share.
 
     ``absent`` and ``spoiled`` name (step, loss) pairs that only the last process lacks or spoils;
-    ``spoiled`` are NaN losses, ``steep`` finite losses with an infinite gradient.
+    ``spoiled`` are NaN losses, ``steep`` finite losses with an infinite gradient. ``beside``: the
+    heads are trained by another optimizer.
     """
 
     options: Mapping[str, object] = field(default_factory=dict)
@@ -37,6 +38,7 @@ class Plan:
     absent: frozenset[tuple[int, str]] = frozenset()
     spoiled: frozenset[tuple[int, str]] = frozenset()
     steep: frozenset[tuple[int, str]] = frozenset()
+    beside: bool = False
 
 
 def run(plan: Plan, parts: Sequence[int], world: int) -> list[Tensor]:
@@ -46,15 +48,20 @@ def run(plan: Plan, parts: Sequence[int], world: int) -> list[Tensor]:
     module: nn.Module = model
     if plan.wrapped is not None and len(parts) < world:
         module = DistributedDataParallel(model, **plan.wrapped)
-    optimizer = plan.optimizer(model.named_parameters(), lr=0.01, losses=NAMES, **plan.options)
+    own = model.trunk if plan.beside else model
+    optimizer = plan.optimizer(own.named_parameters(), lr=0.01, losses=NAMES, **plan.options)
+    other = torch.optim.SGD(model.heads.parameters(), lr=0.1) if plan.beside else None
     scaler = GradScaler("cpu", init_scale=2.0**10) if plan.scaled else None
     for step in range(STEPS):
         batch = torch.randn(12, 4, dtype=torch.float64, generator=_seeded(step)).chunk(world)
         optimizer.zero_grad()
         _step(plan, step, optimizer, scaler, [(p, module, batch[p]) for p in parts], world)
+        if other is not None:
+            other.step()
+            other.zero_grad()
     state = [
         value.double().flatten()
-        for p in model.parameters()
+        for p in own.parameters()
         for _, value in sorted(optimizer.state[p].items())
     ]
     counts = torch.tensor([optimizer.skipped, *optimizer.rested.values()])

@@ -30,6 +30,12 @@ PLANS = {
     "spoiled, on the device": Plan({"on_device": True}, spoiled=SOMETIMES),
     "steep": Plan(steep=SOMETIMES),
     "steep, on the device": Plan({"on_device": True}, steep=SOMETIMES),
+    "heads beside": Plan(beside=True),
+    "heads beside, wrapped, accumulated": Plan(beside=True, wrapped={}, micro_batches=2),
+    "heads beside, absent": Plan(beside=True, absent=SOMETIMES - {(0, "b")}, steep={(7, "a")}),
+    "AutoBalance, heads beside, spoiled": Plan(
+        optimizer=AutoBalance, beside=True, spoiled=SOMETIMES
+    ),
     "AutoBalance": Plan(optimizer=AutoBalance, absent=SOMETIMES),
     "AutoBalance, wrapped, accumulated": Plan(
         optimizer=AutoBalance, wrapped={}, micro_batches=2, spoiled=SOMETIMES

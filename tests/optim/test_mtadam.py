@@ -349,6 +349,19 @@ def test_parameters_of_different_precision_keep_their_own():
     assert norms[1].item() == pytest.approx(0.1 * 3**0.5, rel=1e-15)
 
 
+@BOTH
+@ANYWHERE
+def test_scalars_of_half_precision_beside_double_keep_their_dtype(foreach, on_device):
+    parameters = [torch.ones((), dtype=d).requires_grad_() for d in (torch.bfloat16, torch.float64)]
+    optimizer = MTAdam(parameters, foreach=foreach, on_device=on_device)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
+    for chosen in (scaler, None):
+        losses = [sum((p.double() * scale) for p in parameters) for scale in (1.0, 3.0)]
+        optimizer.backward(losses, scaler=chosen)
+        assert [p.grad.dtype for p in parameters] == [p.dtype for p in parameters]
+        optimizer.step()
+
+
 def test_gradients_set_to_zero_are_stepped_as_zeros():
     model = TwoHeads()
     optimizer = MTAdam(model.parameters())
@@ -419,9 +432,9 @@ def test_state_is_one_first_moment_and_a_second_moment_a_loss(amsgrad):
         ({"weight_decay": -0.1}, "`weight_decay` is -0.1"),
         ({"betas": (0.9, 0.999)}, "three numbers"),
         ({"betas": (0.9, 0.999, 1.0)}, r"`betas` is \(0.9, 0.999, 1.0\)"),
-        ({"granularity": "row"}, "'tensor', 'layer', 'group', 'all'; got 'row'"),
+        ({"granularity": "row"}, "is 'row'; write one of 'tensor', 'layer', 'group', 'all'"),
         ({"granularity": "layer"}, "named_parameters"),
-        ({"nonfinite": "ignore"}, "'skip', 'raise'; got 'ignore'"),
+        ({"nonfinite": "ignore"}, "`nonfinite` is 'ignore'; write one of 'skip', 'raise'"),
         ({"losses": ["a", "b"], "ranks": [1.0]}, "`ranks` needs 2 numbers"),
         ({"losses": ["a", "b"], "ranks": {"c": 1.0}}, "unknown name 'c'"),
         ({"losses": ["a", "b"], "ranks": [1.0, 0.0]}, "`ranks` of loss 'b' is 0.0"),

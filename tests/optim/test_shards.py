@@ -20,7 +20,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
 from equipoise.optim import AutoBalance, MTAdam
-from equipoise.optim.shards import NormPool
+from equipoise.optim.sharded import NormPool
 from tests.models import MultiHead
 from tests.optim.processes import together
 
@@ -47,7 +47,10 @@ def replicated(model: MultiHead) -> None:
 
 @dataclass(frozen=True)
 class Plan:
-    """A training run; ``absent`` are (step, loss) pairs that no process has."""
+    """A training run; ``absent`` are (step, loss) pairs that no process has.
+
+    ``beside``: the heads are moved by hand, with what the optimizer leaves in their ``.grad``.
+    """
 
     options: Mapping[str, object] = field(default_factory=dict)
     optimizer: type[Optimizer] = MTAdam
@@ -57,6 +60,7 @@ class Plan:
     clip: float | None = None
     absent: frozenset[tuple[int, str]] = frozenset()
     spoiled: frozenset[tuple[int, str]] = frozenset()
+    beside: bool = False
 
 
 SOMETIMES = frozenset({(0, "b"), (3, "a"), (3, "c"), (7, "b")})
@@ -68,6 +72,8 @@ PLANS = {
     "the model as one": Plan(shard=fully_shard),
     "heads whole": Plan({"granularity": "all"}, shard=trunk_alone),
     "heads whole, accumulated": Plan(shard=trunk_alone, micro_batches=2, absent=SOMETIMES),
+    "heads beside": Plan(beside=True, absent=SOMETIMES),
+    "heads beside and whole": Plan(beside=True, shard=trunk_alone, micro_batches=2),
     "on the device": Plan({"on_device": True}, absent=SOMETIMES),
     "absent": Plan(absent=SOMETIMES),
     "spoiled": Plan(spoiled=SOMETIMES),
@@ -92,6 +98,8 @@ def build(plan, world):
         {"params": list(model.trunk.named_parameters("trunk"))},
         {"params": list(model.heads.named_parameters("heads")), "lr": 0.02},
     ]
+    if plan.beside:
+        del groups[1]
     return model, plan.optimizer(groups, lr=0.01, losses=NAMES, **plan.options)
 
 
@@ -119,6 +127,16 @@ def advance(plan, model, optimizer, steps, rank, world):
         else:
             scaler.step(optimizer)
             scaler.update()
+        if plan.beside:
+            move_by_hand(model.heads)
+
+
+@torch.no_grad()
+def move_by_hand(module):
+    for parameter in module.parameters():
+        if parameter.grad is not None:
+            parameter.sub_(parameter.grad, alpha=0.1)
+            parameter.grad = None
 
 
 def losses(plan, step, model, x):

@@ -15,6 +15,7 @@ from tests.models import MultiHead, batch
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*script_method.*:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning"),
+    pytest.mark.filterwarnings("ignore:The losses come from a wholly compiled:UserWarning"),
 ]
 
 
@@ -65,6 +66,50 @@ def test_a_wholly_compiled_model_trains_as_an_eager_one(name) -> None:
     net = torch.compile(compiled, backend="aot_eager")
     found = run(compiled, net, name, 7, **options(compiled))
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+ROWS = [4, 4, 7, 4, 3, 5]  # the batches of an epoch and its last, partial one
+
+
+def varying(model, net, balancer) -> torch.Tensor:
+    torch.manual_seed(3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    for step, rows in enumerate(ROWS):
+        losses = dict(zip("abc", net(batch(rows, dtype=torch.float32)), strict=True))
+        if step == 1:
+            del losses["b"]
+        optimizer.zero_grad()
+        balancer.backward(losses)
+        optimizer.step()
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+@pytest.mark.parametrize("name", ["gradnorm", "upgrad", "graddrop", "imtlg", "uncertainty"])
+def test_batches_of_varying_size_train_a_wholly_compiled_model_with_the_setting(name) -> None:
+    eager = MultiHead(3, dtype=torch.float32)
+    compiled = copy.deepcopy(eager)
+
+    def balancer(model) -> object:
+        heads = {"heads": "weighted"} if name == "imtlg" else {}
+        torch.manual_seed(0)
+        return make(name, **({"wrt": model.trunk, **heads} if name in WATCHING else {}))
+
+    expected = varying(eager, eager, balancer(eager))
+    with torch._functorch.config.patch(donated_buffer=False):
+        net = torch.compile(compiled, backend="aot_eager")
+        found = varying(compiled, net, balancer(compiled))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("default:The losses come from a wholly compiled:UserWarning")
+def test_without_the_setting_a_wholly_compiled_model_is_warned_of_at_its_first_step() -> None:
+    model = MultiHead(3, dtype=torch.float32)
+    net = torch.compile(model, backend="aot_eager")
+    balancer = make("upgrad", wrt=model.trunk)
+    with pytest.warns(UserWarning, match=r"_functorch.config.donated_buffer = False"):
+        balancer.backward(net(batch(6, dtype=torch.float32)))
+    with pytest.raises(RuntimeError, match=r"gives its buffers away.*donated_buffer = False"):
+        varying(model, net, balancer)
 
 
 @pytest.mark.parametrize("name", WATCHING)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 import equipoise as eq
-from tests.golden import assert_matches, load, tensor
+from tests.golden import tensor
 
 
 def test_weights_are_given_by_name_or_in_order() -> None:
@@ -28,10 +28,3 @@ def test_mean_weights_of_another_balancer_are_taken_over_exactly() -> None:
     fixed = eq.Fixed.from_balancer(balancer)
     found = fixed.weigh(tensor([1.0, 1.0])).tolist()
     assert dict(zip("ab", found, strict=True)) == balancer.mean_weights
-
-
-def test_equal_weights_are_libmtl_s_sum() -> None:
-    golden = load("ew_libmtl")
-    for step in golden.steps:
-        values = tensor(step["losses"])
-        assert_matches(golden, eq.Equal(len(values)).weigh(values), step["weights"])

@@ -277,3 +277,12 @@ def test_unknown_names_and_other_things_than_balancers_are_refused() -> None:
         Primary(eq.Equal(LOSSES), "z")
     with pytest.raises(TypeError, match="on top of a balancer; got 'a'"):
         Primary("a", "a")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("method", [eq.Equal, eq.GradNorm, eq.MGDA])
+def test_a_primary_loss_declares_that_inner_products_are_looked_at(method) -> None:
+    assert eq.Primary(method(2), "0").looks_at == "gramian"
+
+
+def test_a_primary_loss_on_whole_gradients_looks_at_those() -> None:
+    assert eq.Primary(eq.GradDrop(2), "0").looks_at == "gradients"

@@ -204,3 +204,10 @@ def test_the_mean_of_the_weights_is_that_of_those_applied() -> None:
 def test_shares_that_cannot_be_are_refused(shares) -> None:
     with pytest.raises(ValueError, match="shares"):
         Shares(eq.Equal(["a", "b"]), shares)
+
+
+@pytest.mark.parametrize("method", [eq.Equal, eq.GradNorm, eq.MGDA, eq.SDMGrad])
+def test_shares_declare_that_norms_are_looked_at(method) -> None:
+    below = method(2)
+    expected = "norms" if below.looks_at == "losses" else below.looks_at
+    assert eq.Shares(below, [1.0, 1.0]).looks_at == expected

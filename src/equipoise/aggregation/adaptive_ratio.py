@@ -106,7 +106,7 @@ class AdaptiveRatio(Aggregation):
     def _watch(self, terms: Terms, wrt: Wrt | None) -> Watched | None:
         """What a name means is found from the two losses alone."""
         complete = len(self._pair) == 2 and set(self._pair) <= set(terms.present)
-        chosen = self._wrt[0] if wrt is None else wrt
+        chosen = self._wrt.named if wrt is None else wrt
         if not complete or (isinstance(chosen, str) and not terms.everywhere):
             self.steps += self.every
             return None
@@ -114,7 +114,9 @@ class AdaptiveRatio(Aggregation):
             return super()._watch(terms, wrt)
         places = terms.places
         pair = [places[terms.present.index(i)] for i in self._pair]
-        return Watched(watch([loss for loss in pair if loss is not None], chosen).targets)
+        losses = [loss for loss in pair if loss is not None]
+        names = [self.names[i] for i in self._pair]
+        return Watched(watch(losses, chosen, names, self._meter.trained()).targets)
 
     def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
         norms = gradients.norms().to(values.dtype)

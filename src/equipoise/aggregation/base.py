@@ -8,7 +8,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from equipoise.autograd import shared
+from equipoise.autograd.errors import warn_of_donated_buffers
 from equipoise.autograd.graph import Parting
+from equipoise.autograd.targets import Held
 from equipoise.balancer import Balancer, BalancerOptions, Decide, LooksAt, Outcome, Step
 from equipoise.gradients.gradients import Gradients
 from equipoise.gradients.measure import Measurement, Meter
@@ -21,10 +23,11 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.distributed import ProcessGroup
 
+    from equipoise.autograd.inputs import Trained
     from equipoise.autograd.targets import Target, Watched, Wrt
     from equipoise.gradients.apply import BackwardPass
     from equipoise.gradients.update import Update
-    from equipoise.losses import LossNames, Terms
+    from equipoise.losses import Graphless, LossNames, Terms
     from equipoise.schedules import Priorities
 
 
@@ -32,6 +35,7 @@ class AggregationOptions(BalancerOptions, total=False):
     """What every aggregation takes by keyword; see `Aggregation`."""
 
     wrt: Wrt | None
+    trained: Trained | None
     heads: Literal["weighted", "plain"]
     measuring: Measuring | None
 
@@ -45,12 +49,17 @@ class Aggregation(Balancer):
     Args:
         losses: How many losses there are, or their unique names.
         wrt: Where gradients are watched; ``None`` is what the paper uses.
+        trained: What this balancer's steps train: an optimizer, several, a module, or parameters.
+            Other leaves that losses share, such as the critic in a generator's step, get the
+            gradient of the weighted losses, but are not watched. ``None``: all parameters of the
+            graph; see `equipoise.autograd.inputs.watchable` for tensors that are none.
         heads: Whether parameters that one loss has for itself receive its weighted gradient, or its
             plain one. The literature has both.
         measuring: What to spend on measuring: memory, precision, batched passes.
         priorities: See `Balancer`.
         every: See `Balancer`.
         nonfinite: See `Balancer`.
+        graphless: See `Balancer`.
         process_group: See `Balancer`.
 
     Raises:
@@ -71,11 +80,13 @@ class Aggregation(Balancer):
         losses: LossNames,
         *,
         wrt: Wrt | None = None,
+        trained: Trained | None = None,
         heads: Literal["weighted", "plain"] = "weighted",
         measuring: Measuring | None = None,
         priorities: Priorities | None = None,
         every: int = 1,
         nonfinite: Literal["skip", "raise"] = "skip",
+        graphless: Graphless = "absent",
         process_group: ProcessGroup | None = None,
     ) -> None:
         super().__init__(
@@ -83,6 +94,7 @@ class Aggregation(Balancer):
             priorities=priorities,
             every=every,
             nonfinite=nonfinite,
+            graphless=graphless,
             process_group=process_group,
         )
         check_choice("heads", heads, ("weighted", "plain"))
@@ -92,10 +104,14 @@ class Aggregation(Balancer):
             )
             raise ValueError(msg)
         self.heads = heads
-        self._wrt: tuple[Wrt] = (self.default_wrt if wrt is None else wrt,)  # no submodule of ours
-        self._refuse_shards(Sharding(), self._wrt[0])
+        self._warned_of_donated = False
+        self._wrt: Held[Wrt] = Held(self.default_wrt if wrt is None else wrt)
+        self._refuse_shards(Sharding(), self._wrt.named)
         self._meter = Meter(
-            measuring or Measuring(), self.processes, norms_only=self.looks_at == "norms"
+            measuring or Measuring(),
+            self.processes,
+            norms_only=self.looks_at == "norms",
+            trained=trained,
         )
 
     def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
@@ -146,6 +162,7 @@ class Aggregation(Balancer):
         return Outcome(weights, updates, measured.gradients)
 
     def _measure(self, terms: Terms, watched: Watched, how: BackwardPass) -> Measurement:
+        self._warned_of_donated = self._warned_of_donated or warn_of_donated_buffers(terms.tensors)
         return self._meter.run(
             terms,
             watched,
@@ -164,7 +181,7 @@ class Aggregation(Balancer):
         return [of_rows(passes, measured.rows, weights, own, passes.sizes)]
 
     def _watch(self, terms: Terms, wrt: Wrt | None) -> Watched | None:
-        watched = self._meter.watch(terms, self._wrt[0] if wrt is None else wrt)
+        watched = self._meter.watch(terms, self._wrt.named if wrt is None else wrt)
         if watched is not None:
             self._refuse_shards(self._meter.sharding, watched.targets)
         return watched
@@ -201,9 +218,12 @@ class Aggregation(Balancer):
         rest = [*leaves.shared, *leaves.inputs]
         if not own:
             return [replace(how.weighted(terms, weights), retain_graph=compiled)]
+        # The shared part first: an optimizer inside the pass may change what lies behind it.
         parts = [
-            how.weighted(terms, self._own_weights(terms, weights), own),
-            replace(how.weighted(terms, weights, rest), retain_graph=compiled),
+            how.weighted(terms, weights, rest),
+            replace(
+                how.weighted(terms, self._own_weights(terms, weights), own), retain_graph=compiled
+            ),
         ]
         sharded = self.processes.count > 1 and self._meter.sharding.reached_by(terms.tensors)
         if sharded:
@@ -211,7 +231,7 @@ class Aggregation(Balancer):
             return parts
         # Hooks of a wrapper, and a callable, want one pass in which every leaf is reached once.
         one_pass = self.processes.count > 1 or how.backward is not None
-        return [how.found(parts, [*own, *rest])] if one_pass else parts
+        return [how.found(parts, [*rest, *own])] if one_pass else parts
 
     def _combined(self, step: Step, how: BackwardPass, measured: Measurement) -> Outcome:
         """The update of a combined gradient; what is not watched gets the plain sum."""

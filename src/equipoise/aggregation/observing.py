@@ -9,7 +9,6 @@ import torch
 from equipoise.aggregation.base import Aggregation, AggregationOptions
 from equipoise.balancer import LooksAt, Step
 from equipoise.gradients.gradients import Gradients
-from equipoise.losses import read_losses
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,7 +59,7 @@ class ObservingAggregation(Aggregation):
             self.follow(losses.like.new_zeros(()))
             self._keep(losses)
             return
-        terms = self.processes.agree(read_losses(losses, self.names))
+        terms = self.processes.agree(self._read(losses))
         self.follow(terms.values())
         watched = self._watch(terms, wrt)
         if watched is None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import heapq
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import torch
@@ -57,17 +57,19 @@ class Parting:
         self._open: set[Node] = set()
         self._pending: set[Node] = set()
         self._heap: list[tuple[int, int, Node]] = []
-        for i, loss in enumerate(losses):
-            node, output = _root(loss)
+        self._passed_over: set[Node] = set()
+        roots = [_root(loss) for loss in losses]
+        self.roots = [node for node, _ in roots]
+        for i, (node, output) in enumerate(roots):
             self._reach(node, output, 1 << i)
-        while self._open:
-            self._expand(self._pop())
+        self._close()
 
     @property
     def meeting(self) -> list[Node]:
         """Where all losses have met: nodes whose every reached output all of them reach."""
         newest_first = sorted(self._pending, key=lambda node: -node._sequence_nr())
-        leaves = [node for node, mask in self.leaves.items() if mask == self.full]
+        full = [node for node, mask in self.leaves.items() if mask == self.full]
+        leaves = [node for node in full if node not in self._passed_over]
         return [*newest_first, *leaves]
 
     def _reach(self, node: Node, output: int, losses: int) -> None:
@@ -113,14 +115,25 @@ class Parting:
         other. Gradients there would count the lower path twice.
         """
         while above := _above(self.meeting):
-            for node in sorted(above, key=lambda node: -node._sequence_nr()):
-                self._expand(node)
-            self._pending -= above
-            self._heap = [(-node._sequence_nr(), id(node), node) for node in self._pending]
-            heapq.heapify(self._heap)
-            while self._open:
-                self._expand(self._pop())
+            self.expand(above)
         return self.meeting
+
+    def expand(self, nodes: Collection[Node]) -> None:
+        """Goes through nodes of the meeting, and on to where the losses meet below them."""
+        for node in sorted(nodes, key=lambda node: -node._sequence_nr()):
+            self._expand(node)
+        self._pending.difference_update(nodes)
+        self._heap = [(-node._sequence_nr(), id(node), node) for node in self._pending]
+        heapq.heapify(self._heap)
+        self._close()
+
+    def pass_over(self, leaves: Iterable[Node]) -> None:
+        """Counts leaves as what lies above the meeting, whichever losses reach them."""
+        self._passed_over.update(leaves)
+
+    def _close(self) -> None:
+        while self._open:
+            self._expand(self._pop())
 
 
 def inputs_of(node: Node, output: int) -> list[tuple[Node, int]]:
@@ -165,6 +178,18 @@ def _above(frontier: Sequence[Node]) -> set[Node]:
                 above.add(node)
                 break
     return above
+
+
+def reaching(frontier: Iterable[Node], wanted: Callable[[Node], bool]) -> set[Node]:
+    """The nodes at or below the frontier from which a wanted leaf is reached."""
+    found: set[Node] = set()
+    for node in _children_first(frontier):
+        if node._sequence_nr() == LEAF:
+            if wanted(node):
+                found.add(node)
+        elif any(child in found for child, _ in node.next_functions):
+            found.add(node)
+    return found
 
 
 def _children_first(roots: Iterable[Node], floor: int = -1) -> Iterable[Node]:

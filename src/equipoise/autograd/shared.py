@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,9 +19,11 @@ from equipoise.autograd.graph import (
     edges_of,
     inputs_of,
     is_compiled_node,
+    reaching,
     refuse_reentrant_checkpoint,
     variable,
 )
+from equipoise.autograd.inputs import watchable
 
 if TYPE_CHECKING:
     from torch.autograd.graph import GradientEdge, Node
@@ -34,8 +36,9 @@ class Parameters:
     Attributes:
         shared: Parameters that at least two losses reach (with one loss: all that it reaches).
         own: For each loss, the leaves that it alone reaches.
-        inputs: Leaves shared by losses that are no ``nn.Parameter`` while others are, such as the
-            coordinates of a physics-informed network: they get a gradient, but are not watched.
+        inputs: Other leaves shared by losses: the coordinates of a physics-informed network (see
+            `watchable`), the critic that a generator's step does not train. They get a gradient,
+            but are not watched.
     """
 
     shared: tuple[Tensor, ...]
@@ -85,11 +88,14 @@ def refuse_parting_in_compiled(parting: Parting, instead: str) -> None:
             raise SharingError(msg)
 
 
-def parameters(losses: Sequence[Tensor] | Parting) -> Parameters:
+def parameters(
+    losses: Sequence[Tensor] | Parting, trained: Collection[Tensor] | None = None
+) -> Parameters:
     """Tells the leaves of the graph apart by which losses reach them.
 
     Args:
         losses: The live scalar losses of one step, or where they part.
+        trained: What is trained; ``None``: see `watchable`.
 
     Returns:
         The shared parameters, what each loss has for itself, and shared leaves that are inputs.
@@ -114,14 +120,19 @@ def parameters(losses: Sequence[Tensor] | Parting) -> Parameters:
         tuple(leaf for leaf, mask in leaves.items() if mask == 1 << i and not single)
         for i in range(parting.count)
     ]
-    watched = [leaf for leaf in shared if isinstance(leaf, nn.Parameter)] or shared
+    if trained is None:
+        watched = watchable(shared, parting.roots)
+    else:
+        watched = [leaf for leaf in shared if leaf in trained]
     kept = set(watched)
     inputs = tuple(leaf for leaf in shared if leaf not in kept)
     return Parameters(tuple(watched), tuple(own), inputs)
 
 
 def representation(
-    losses: Sequence[Tensor] | Parting, names: Sequence[str] | None = None
+    losses: Sequence[Tensor] | Parting,
+    names: Sequence[str] | None = None,
+    trained: Collection[Tensor] | None = None,
 ) -> tuple[GradientEdge, ...]:
     """The shared representation: the edges of the graph at which the paths of the losses part.
 
@@ -131,6 +142,7 @@ def representation(
     Args:
         losses: The live scalar losses of one step, or where they part: it then goes down to there.
         names: What they are called in error messages; default their positions.
+        trained: What is trained; shared parameters that are not stay above the representation.
 
     Returns:
         Gradient edges, which ``torch.autograd.grad`` takes as inputs.
@@ -139,6 +151,8 @@ def representation(
         SharingError: If the losses never all meet.
     """
     parting = _parting(losses)
+    if trained is not None:
+        _go_below_untrained(parting, trained)
     frontier = parting.antichain()
     if not frontier:
         msg = "The losses never all meet in the graph, so there is no shared representation."
@@ -151,6 +165,29 @@ def representation(
     )
 
 
+def _go_below_untrained(parting: Parting, trained: Collection[Tensor]) -> None:
+    """Moves the meeting below parameters that all losses share, but that nobody trains.
+
+    The losses of a generator's step meet in the critic, if two of them look through it. What they
+    share of the generator begins at its output. The way down ends at the first operation with
+    parameters that are trained, for these have to stay below the representation.
+    """
+
+    def untrained(leaf: Tensor) -> bool:
+        return isinstance(leaf, nn.Parameter) and leaf not in trained
+
+    def on_the_way(node: Node) -> bool:
+        children = [child for child, _ in node.next_functions if child is not None]
+        used = [leaf for child in children for leaf in _parametric(child)]
+        return not any(leaf in trained for leaf in used)
+
+    parting.pass_over(node for node in parting.leaves if untrained(variable(node)))
+    above = reaching(parting.meeting, lambda leaf: untrained(variable(leaf)))
+    while going := [node for node in parting.meeting if node in above and on_the_way(node)]:
+        parting.expand(going)
+        parting.pass_over(node for node in parting.leaves if untrained(variable(node)))
+
+
 def heads(parting: Parting) -> tuple[tuple[Tensor, ...], ...] | None:
     """What lies above the shared representation.
 
@@ -161,7 +198,8 @@ def heads(parting: Parting) -> tuple[tuple[Tensor, ...], ...] | None:
         For each loss, the leaves that it reaches around the representation; `None` where some of
         them lie below it as well (tied weights).
     """
-    above = {node: mask for node, mask in parting.leaves.items() if mask != parting.full}
+    frontier = set(parting.meeting)
+    above = {node: mask for node, mask in parting.leaves.items() if node not in frontier}
     if not above.keys().isdisjoint(below(parting.meeting)):
         return None
     return tuple(
@@ -171,7 +209,9 @@ def heads(parting: Parting) -> tuple[tuple[Tensor, ...], ...] | None:
 
 
 def last_shared(
-    losses: Sequence[Tensor] | Parting, names: Sequence[str] | None = None
+    losses: Sequence[Tensor] | Parting,
+    names: Sequence[str] | None = None,
+    trained: Collection[Tensor] | None = None,
 ) -> tuple[Tensor, ...]:
     """The last shared layer: the parameters of the newest operation that all losses share.
 
@@ -182,6 +222,7 @@ def last_shared(
     Args:
         losses: The live scalar losses of one step, or where they part.
         names: What they are called in error messages; default their positions.
+        trained: What is trained; other layers are passed.
 
     Returns:
         The parameters of that layer.
@@ -191,9 +232,10 @@ def last_shared(
     """
     parting = _parting(losses)
     fallback: tuple[Tensor, ...] = ()
-    for layer in map(_without_inputs, _layers(parting.meeting)):
+    for found in _layers(parting.meeting):
+        layer = _without_inputs(found, trained)
         # An input that requires gradients is a leaf too, but no layer if there are any.
-        if _has_weight(layer) and isinstance(layer[0], nn.Parameter):
+        if _has_weight(layer) and (trained or isinstance(layer[0], nn.Parameter)):
             return layer
         if not fallback or (_has_weight(layer) and not _has_weight(fallback)):
             fallback = layer
@@ -232,8 +274,12 @@ def _has_weight(layer: tuple[Tensor, ...]) -> bool:
     return any(leaf.ndim >= 2 for leaf in layer)
 
 
-def _without_inputs(layer: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """The parameters among leaves, if there are any."""
+def _without_inputs(
+    layer: tuple[Tensor, ...], trained: Collection[Tensor] | None
+) -> tuple[Tensor, ...]:
+    """Those of a layer's leaves that are trained; if that is not said, its parameters if any."""
+    if trained is not None:
+        return tuple(leaf for leaf in layer if leaf in trained)
     return tuple(leaf for leaf in layer if isinstance(leaf, nn.Parameter)) or layer
 
 

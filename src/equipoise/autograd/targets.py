@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Generic, Literal, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +14,30 @@ from torch.autograd.graph import GradientEdge
 from equipoise.autograd import shared
 from equipoise.autograd.graph import Parting, SharingError
 
+Named = TypeVar("Named")
 Target: TypeAlias = Tensor | GradientEdge
 """What gradients are taken with respect to."""
 Wrt: TypeAlias = (
     Literal["shared", "last_shared", "representation"] | nn.Module | Tensor | Iterable[Tensor]
 )
 """Where gradients are watched: a named choice, a module, parameter(s), or a tensor of the graph."""
+
+
+class Held(Generic[Named]):
+    """Keeps what a user named: a copy of what keeps it names the same tensors, not copies of them.
+
+    Nor does `torch.nn.Module` take it for a submodule or a parameter.
+
+    Args:
+        named: What to keep; what can be gone through only once is gone through now.
+    """
+
+    def __init__(self, named: Named) -> None:
+        self.named = named if not isinstance(named, Iterator) else tuple(named)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Held[Named]:
+        """Itself."""
+        return self
 
 
 _NO_TARGET = "`wrt` names no tensor to watch; got {!r}. Pass a module or parameters."
@@ -75,7 +93,24 @@ def flat(gradient: Tensor) -> Tensor:
     return gradient.reshape(-1)
 
 
-def watch(losses: Sequence[Tensor], wrt: Wrt, names: Sequence[str] | None = None) -> Watched:
+def refuse_sparse(gradients: Iterable[Tensor | None]) -> None:
+    """Raises a ``TypeError`` at a sparse gradient, which cannot be compared with dense ones."""
+    for gradient in gradients:
+        if gradient is not None and gradient.layout != torch.strided:
+            msg = (
+                f"The gradient of a parameter of shape {tuple(gradient.shape)} is sparse, and only "
+                "dense ones can be compared. Build its layer with `sparse=False`, or name with "
+                "`wrt` the other parameters to watch."
+            )
+            raise TypeError(msg)
+
+
+def watch(
+    losses: Sequence[Tensor],
+    wrt: Wrt,
+    names: Sequence[str] | None = None,
+    trained: Collection[Tensor] | None = None,
+) -> Watched:
     """Finds what ``wrt`` means in the graph of these losses.
 
     Args:
@@ -83,6 +118,8 @@ def watch(losses: Sequence[Tensor], wrt: Wrt, names: Sequence[str] | None = None
         wrt: ``"shared"``, ``"last_shared"``, ``"representation"``, a module, a parameter, an
             iterable of parameters, or a tensor of the graph.
         names: What the losses are called in error messages; default their positions.
+        trained: The tensors that this step trains; other leaves that losses share are not watched,
+            unless ``wrt`` names them. ``None``: see `watchable`.
 
     Returns:
         The targets.
@@ -92,7 +129,7 @@ def watch(losses: Sequence[Tensor], wrt: Wrt, names: Sequence[str] | None = None
         TypeError: If ``wrt`` is none of these.
     """
     if isinstance(wrt, str):
-        return _watch_named(losses, wrt, names)
+        return _watch_named(losses, wrt, names, trained)
     if isinstance(wrt, nn.Module):
         wrt = [parameter for parameter in wrt.parameters() if parameter.requires_grad]
     if not isinstance(wrt, Tensor | Iterable):
@@ -101,11 +138,16 @@ def watch(losses: Sequence[Tensor], wrt: Wrt, names: Sequence[str] | None = None
     if not targets or not all(isinstance(target, Tensor) for target in targets):
         raise TypeError(_NO_TARGET.format(targets))
     if all(target.is_leaf for target in targets):
-        return _watch_leaves(losses, targets)
+        return _watch_leaves(losses, targets, trained)
     return Watched(targets)
 
 
-def _watch_named(losses: Sequence[Tensor], wrt: str, names: Sequence[str] | None) -> Watched:
+def _watch_named(
+    losses: Sequence[Tensor],
+    wrt: str,
+    names: Sequence[str] | None,
+    trained: Collection[Tensor] | None,
+) -> Watched:
     if wrt not in ("shared", "last_shared", "representation"):
         msg = (
             f"`wrt` is {wrt!r}; write 'shared', 'last_shared', 'representation', a module, "
@@ -115,7 +157,7 @@ def _watch_named(losses: Sequence[Tensor], wrt: str, names: Sequence[str] | None
     parting = Parting(losses)
     shared.refuse_parting_in_compiled(parting, "wrt=<the part of the model that is shared>")
     if wrt == "shared":
-        leaves = shared.parameters(parting)
+        leaves = shared.parameters(parting, trained)
         if not leaves.shared:
             called = ", ".join(map(repr, names or map(str, range(len(losses)))))
             msg = (
@@ -125,12 +167,15 @@ def _watch_named(losses: Sequence[Tensor], wrt: str, names: Sequence[str] | None
             raise SharingError(msg)
         return Watched(leaves.shared, leaves)
     if wrt == "last_shared":
-        return Watched(shared.last_shared(parting, names))
-    return Watched(shared.representation(parting, names), heads=shared.heads(parting))
+        return Watched(shared.last_shared(parting, names, trained))
+    edges = shared.representation(parting, names, trained)
+    return Watched(edges, heads=shared.heads(parting))
 
 
-def _watch_leaves(losses: Sequence[Tensor], targets: tuple[Tensor, ...]) -> Watched:
-    found = shared.parameters(losses)
+def _watch_leaves(
+    losses: Sequence[Tensor], targets: tuple[Tensor, ...], trained: Collection[Tensor] | None
+) -> Watched:
+    found = shared.parameters(losses, trained)
     reached = set(found.everything)
     if not reached.intersection(targets):
         msg = "No loss reaches what `wrt` names; pass parameters that the losses depend on."

@@ -1,7 +1,8 @@
-"""What `equipoise compare` runs: problems, training runs, results, statistics and the report.
+"""What the commands run: `compare` and `bench` are named as theirs, `catalogue` is `list`.
 
-A comparison flows one way: `problem` and `methods` say what to run, `comparison` runs it,
-`results` keeps each finished run, `statistics` condenses them, `console` and `report` show them.
+What both share lies here: `methods` (how a user writes them), `problem` and `problems` (what is
+trained), `timing` (the one engine) beside `baseline` (the plain sum), and the frames of what is
+shown and written: `page_frame`, `picture_frame`, `files`, `refusal`.
 """
 
 from __future__ import annotations

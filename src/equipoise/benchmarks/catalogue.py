@@ -1,17 +1,113 @@
-"""What `equipoise list` shows: the methods with what they declare, and the problems."""
+"""What `equipoise list` shows: methods with what they declare, one method's options, problems."""
 
 from __future__ import annotations
 
-from rich.table import Table
+import inspect
+from collections.abc import Mapping
+from types import MappingProxyType
 
-from equipoise.benchmarks.methods import method_names, summary
+from rich.table import Table
+from rich.text import Text
+
+import equipoise as eq
+from equipoise.balancer import LooksAt
+from equipoise.benchmarks.methods import (
+    find_method,
+    method_class,
+    method_names,
+    method_options,
+    summary,
+)
 from equipoise.benchmarks.problems import PROBLEMS
+from equipoise.options import OptionSpec, options_of
 from equipoise.registry import Capabilities, capabilities, list_balancers
+
+_LOOKS_AT: Mapping[LooksAt, str] = MappingProxyType(
+    {
+        "losses": "loss values",
+        "norms": "gradient norms",
+        "gramian": "the Gramian of the gradients",
+        "gradients": "whole gradients",
+    }
+)
 
 
 def catalogue() -> list[Table]:
     """One table of methods, one of problems."""
     return [_methods(), _problems()]
+
+
+def method_card(written: str) -> list[Text | Table]:
+    """One method: what it does, what it looks at, what its options are.
+
+    Args:
+        written: Its name, in any case, with or without ``_`` and ``-``.
+
+    Returns:
+        Two paragraphs and a table with a row for each option.
+
+    Raises:
+        RequestError: If there is no such method.
+    """
+    name = find_method(written)
+    return [Text(f"{name}: {summary(name)}"), Text(_declaration(name)), _options(name)]
+
+
+def _declaration(name: str) -> str:
+    kind = method_class(name)
+    if not issubclass(kind, eq.Balancer):
+        return "Takes the losses apart and updates the parameters itself."
+    declared = capabilities(kind.__name__)
+    looks_at = _LOOKS_AT[declared.looks_at]
+    where = "" if declared.watches is None else f", watched at {declared.watches!r}"
+    gives = "one weight per loss" if declared.weighting else "a combined gradient"
+    _, _, state, random, passes, alive = _declared(declared)
+    return (
+        f"Looks at {looks_at}{where}; gives {gives}; state: {state}; random: {random}; "
+        f"of T losses, backward passes through what is shared: {passes}, gradients alive: {alive}."
+    )
+
+
+def _options(name: str) -> Table:
+    table = Table(title="Options", title_justify="left", box=None, pad_edge=False)
+    table.add_column("option", no_wrap=True)
+    table.add_column("default", no_wrap=True)
+    table.add_column("takes")
+    table.add_column("what it is")
+    specs = method_options(name).values()
+    for spec in specs:
+        table.add_row(spec.name, _default(name, spec), _takes(spec), Text(spec.description))
+    example = next((spec.name for spec in specs if spec.writable), None)
+    if example is not None:
+        table.caption = f"Written {name}:{example}=...; one number per loss as 1/0.01."
+        table.caption_justify = "left"
+    return table
+
+
+def _default(name: str, spec: OptionSpec) -> str:
+    """What holds where nothing is said: a method may set an option of its base otherwise."""
+    if spec.required:
+        return "required"
+    if spec.name == "wrt":
+        return str(capabilities(name).watches)
+    shown: object = spec.default
+    kind = method_class(name)
+    if issubclass(kind, eq.Balancer) and spec.stated_by is not kind:
+        built = getattr(_built(kind), spec.name, None)
+        shown = built if isinstance(built, str | int | float) else shown
+    return shown.__name__ if inspect.isclass(shown) else str(shown).lower()
+
+
+def _built(kind: type[eq.Balancer]) -> eq.Balancer:
+    needed = {key: [1.0, 1.0] for key, spec in options_of(kind).items() if spec.required}
+    return eq.create_balancer(kind.__name__, 2, **needed)
+
+
+def _takes(spec: OptionSpec) -> Text:
+    """How a value is written; the choices of a word, else the type as its author wrote it."""
+    if not spec.writable:
+        return Text(f"in code only: {spec.annotation}")
+    return Text(", ".join(map(str, spec.choices)) or spec.annotation)
 
 
 def _methods() -> Table:

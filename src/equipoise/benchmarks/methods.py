@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TypeAlias
 
 import equipoise as eq
-from equipoise.balancer import BalancerOptions
 from equipoise.benchmarks.problem import Trial
-from equipoise.benchmarks.request import RequestError
+from equipoise.benchmarks.refusal import RequestError, did_you_mean
 from equipoise.optim import AutoBalance, MTAdam
+from equipoise.options import OptionSpec, options_of
 from equipoise.registry import balancer_class
 
 OptionValue: TypeAlias = bool | int | float | str | list[float] | None
@@ -28,9 +27,12 @@ FIXED = "fixed"
 TASK_PRIORITIZATION = "dynamictaskprioritization"
 
 MULTI_TERM_OPTIMIZERS: Mapping[str, type[AutoBalance | MTAdam]] = MappingProxyType(
-    {"autobalance": AutoBalance, "mtadam": MTAdam}
+    {kind.__name__.lower(): kind for kind in (AutoBalance, MTAdam)}
 )
-"""Methods that turn the losses into the update themselves, and so replace the optimizer."""
+"""Methods that turn the losses into the update themselves, and so replace the optimizer.
+
+Nowhere else in the benchmarks are they listed: compare, bench and list read them here.
+"""
 
 _WORDS: Mapping[str, OptionValue] = {"true": True, "false": False, "none": None}
 
@@ -135,38 +137,47 @@ def summary(name: str) -> str:
     return (inspect.getdoc(method_class(name)) or "").partition("\n")[0]
 
 
-def option_names(name: str) -> tuple[str, ...]:
+def method_options(name: str) -> dict[str, OptionSpec]:
     """The options of a method.
 
     Args:
         name: As `method_names` lists it.
 
     Returns:
-        The keywords of its class, less what every run sets itself.
+        The options of its class, less what ``right`` sets itself.
 
     Example:
-        >>> "alpha" in option_names("gradnorm"), "every" in option_names("gradnorm")
-        (True, True)
+        >>> options = method_options("gradnorm")
+        >>> "alpha" in options, "every" in options, "wrt" in options
+        (True, True, True)
     """
-    parameters = _parameters(name)
-    keywords = [known.name for known in parameters if known.kind is not known.VAR_KEYWORD]
-    if len(keywords) < len(parameters):
-        keywords += BalancerOptions.__annotations__
-    return tuple(keywords)
+    set_by_right = {"weights"} if name == RIGHT else set()
+    found = options_of(method_class(name))
+    return {key: spec for key, spec in found.items() if key not in set_by_right}
 
 
-def _parameters(name: str) -> list[inspect.Parameter]:
-    set_by_every_run = {"losses", "params"} | ({"weights"} if name == RIGHT else set())
-    known = inspect.signature(method_class(name)).parameters.values()
-    return [parameter for parameter in known if parameter.name not in set_by_every_run]
+def find_method(written: str) -> str:
+    """The name of a method as `method_names` lists it.
+
+    Args:
+        written: The name in any case, with or without ``_`` and ``-``.
+
+    Returns:
+        The name.
+
+    Raises:
+        RequestError: If there is none; the message names the nearest.
+    """
+    name = written.strip().lower().replace("-", "").replace("_", "")
+    if name not in method_names():
+        nearest = did_you_mean(name, method_names())
+        raise RequestError(f"Unknown balancer {written!r}. {nearest}`equipoise list` shows all.")
+    return name
 
 
 def _parse_method(text: str) -> Method:
     written, *options = text.split(":")
-    name = written.strip().lower().replace("-", "").replace("_", "")
-    if name not in method_names():
-        nearest = _nearest(name, method_names())
-        raise RequestError(f"Unknown balancer {written!r}. {nearest}`equipoise list` shows all.")
+    name = find_method(written)
     method = Method(name, dict(_parse_option(name, option) for option in options))
     for missing in _missing_options(method):
         raise RequestError(
@@ -177,28 +188,24 @@ def _parse_method(text: str) -> Method:
 
 
 def _missing_options(method: Method) -> list[str]:
-    return [
-        known.name
-        for known in _parameters(method.name)
-        if known.kind is not known.VAR_KEYWORD
-        and known.default is known.empty
-        and known.name not in method.options
-    ]
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"Did you mean {close[0]!r}? " if close else ""
+    known = method_options(method.name)
+    return [key for key, spec in known.items() if spec.required and key not in method.options]
 
 
 def _parse_option(method: str, text: str) -> tuple[str, OptionValue]:
     key, _, value = (part.strip() for part in text.partition("="))
     if not (key and value):
         raise RequestError(f"The option {text!r} of {method!r} is written name=value.")
-    known = option_names(method)
+    known = method_options(method)
+    written = [name for name, spec in known.items() if spec.writable]
     if key not in known:
+        takes = f"It takes {', '.join(written)}." if written else "It takes none."
+        raise RequestError(f"{method!r} has no option {key!r}. {did_you_mean(key, known)}{takes}")
+    if key not in written:
+        call = f"{method_class(method).__name__}(..., {key}=...)"
         raise RequestError(
-            f"{method!r} has no option {key!r}. {_nearest(key, known)}It takes {', '.join(known)}."
+            f"The option {key!r} of {method!r} can only be given in code, as {call}; "
+            f"it is {known[key].annotation}."
         )
     return key, _read(value)
 

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from torch import Tensor, nn
 
-from equipoise.benchmarks.request import RequestError
+from equipoise.benchmarks.refusal import RequestError
 
 ComputeLosses: TypeAlias = Callable[..., Mapping[str, Tensor]]
 """Called with one batch, a slice of each tensor of `Trial.data`; returns the losses by name."""

@@ -1,124 +1,136 @@
-"""The price of a step, relative to the plain sum, measured so that nobody is favoured.
+"""Times steps in shuffled rounds, each beside a plain sum, so that nobody is favoured.
 
-All methods take turns within one process, so a slower moment of the machine meets all of them.
+A busy moment of the machine slows a step and the plain sum just before it alike; the ratio stays.
+`equipoise compare` and `equipoise bench` both measure with it.
 """
 
 from __future__ import annotations
 
-import itertools
-import json
-import statistics
+import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Mapping
+from random import Random
+from typing import NamedTuple, TypeVar
 
-from torch import Tensor
+import torch
 
-from equipoise.benchmarks.files import write_atomically
-from equipoise.benchmarks.methods import Method
-from equipoise.benchmarks.problem import Problem, Trial
-from equipoise.benchmarks.request import Options
-from equipoise.benchmarks.trainers import PlainSum, Trainer, build_trainer
-from equipoise.benchmarks.training import batches, start_trial
+Name = TypeVar("Name", bound=Hashable)
 
-FILE_NAME = "timing.json"
-_ROUNDS = 7
-_SECONDS_PER_TURN = 0.1
-_MOST_STEPS_PER_TURN = 20
+_SECONDS_PER_TURN = 0.05
+_MOST_PERIODS_PER_TURN = 50
 
 
-@dataclass
-class _Contestant:
-    trial: Trial
-    trainer: Trainer
-    stream: Iterator[tuple[Tensor, ...]]
-
-    def seconds_per_step(self, steps: int) -> float:
-        turn = list(itertools.islice(self.stream, steps))
-        started = time.perf_counter()
-        for batch in turn:
-            self.trainer.step(self.trial.compute_losses(*batch))
-        return (time.perf_counter() - started) / len(turn)
-
-
-def relative_step_times(
-    problem: Problem, methods: Sequence[Method], options: Options, seed: int
-) -> dict[str, float]:
-    """The time of a whole step (forward, backward, update) over that of the plain sum.
+class Contender(ABC):
+    """A step, ready to be repeated on a model of its own.
 
     Args:
-        problem: What is trained.
-        methods: Whose steps are timed.
-        options: Batch size and learning rate.
-        seed: Decides data and initial parameters.
+        device: Where it runs.
+        period: After how many steps its work repeats; a turn is made of whole periods.
+    """
+
+    def __init__(self, device: torch.device, period: int = 1) -> None:
+        self.device = device
+        self.period = period
+
+    @abstractmethod
+    def prepare(self, count: int) -> Callable[[], object]:
+        """Gets ready what is not timed, such as the batches.
+
+        Args:
+            count: How many steps follow.
+
+        Returns:
+            What takes these steps when it is called.
+        """
+
+    def steps(self, count: int) -> None:
+        """Takes steps, untimed.
+
+        Args:
+            count: How many.
+        """
+        self.prepare(count)()
+
+    def seconds_per_step(self, count: int) -> float:
+        """Takes steps and times them.
+
+        Args:
+            count: How many.
+
+        Returns:
+            The mean.
+        """
+        run = self.prepare(count)
+        _synchronize(self.device)
+        start = time.perf_counter()
+        run()
+        _synchronize(self.device)
+        return (time.perf_counter() - start) / count
+
+
+class Match(NamedTuple):
+    """A step, and the plain sum that it is compared with."""
+
+    own: Contender
+    plain: Contender
+
+
+class Pair(NamedTuple):
+    """Seconds per step: the contender's, and the plain sum's just before it."""
+
+    own: float
+    plain: float
+
+    @property
+    def ratio(self) -> float:
+        """The price of the step in plain sums."""
+        return self.own / self.plain
+
+
+def _synchronize(device: torch.device) -> None:
+    """Waits until an accelerator has done what it was asked to do; a CPU never has work left."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def paired_times(
+    matches: Mapping[Name, Match], rounds: int, watch: Callable[[str], object]
+) -> dict[Name, list[Pair]]:
+    """Gives every contender one turn in each round, in a new order each time.
+
+    Args:
+        matches: Who takes turns, by a name that can be shown.
+        rounds: How many; one more comes first and is not counted.
+        watch: Told about each turn before it begins.
 
     Returns:
-        The median ratio for each method's label; 1.0 is the price of ``sum(losses).backward()``.
+        One pair of times for each contender and round.
     """
-    contestants = {method.label: _contestant(problem, method, options, seed) for method in methods}
-    plain = _contestant(problem, None, options, seed)
-    # The first steps find the sharing, allocate state and warm the caches: they are not counted.
-    for contestant in (plain, *contestants.values()):
-        contestant.seconds_per_step(2)
-    steps = _steps_per_turn(plain)
-    ratios: dict[str, list[float]] = {label: [] for label in contestants}
-    for _ in range(_ROUNDS):
-        baseline = plain.seconds_per_step(steps)
-        for label, contestant in contestants.items():
-            ratios[label].append(contestant.seconds_per_step(steps) / baseline)
-    return {label: statistics.median(values) for label, values in ratios.items()}
+    counts: dict[Name, int] = {}
+    for name, match in matches.items():
+        watch(f"warm-up, {name}")
+        counts[name] = _warm_up(match)
+    order, shuffle = list(matches), Random(0)
+    pairs: dict[Name, list[Pair]] = {name: [] for name in matches}
+    for index in range(rounds):
+        shuffle.shuffle(order)
+        for name in order:
+            watch(f"round {index + 1} of {rounds}, {name}")
+            own, plain = matches[name]
+            beside = plain.seconds_per_step(counts[name])
+            pairs[name].append(Pair(own.seconds_per_step(counts[name]), beside))
+    return pairs
 
 
-def _contestant(
-    problem: Problem, method: Method | None, options: Options, seed: int
-) -> _Contestant:
-    trial = start_trial(problem, seed)
-    if method is None:
-        trainer: Trainer = PlainSum(trial, options.lr)
-    else:
-        trainer = build_trainer(method, problem, trial, options.lr)
-    return _Contestant(trial, trainer, _endless_batches(trial, options, seed))
-
-
-def _endless_batches(trial: Trial, options: Options, seed: int) -> Iterator[tuple[Tensor, ...]]:
-    while True:
-        yield from batches(trial, options, seed)
-
-
-def _steps_per_turn(plain: _Contestant) -> int:
-    affordable = int(_SECONDS_PER_TURN / plain.seconds_per_step(2))
-    return min(max(affordable, 1), _MOST_STEPS_PER_TURN)
-
-
-def read_timing(folder: Path, problem: str, options: Options) -> dict[str, float]:
-    """The ratios kept in a folder for a problem and its options, by method label.
-
-    Args:
-        folder: Where `write_timing` wrote them.
-        problem: The problem's name.
-        options: What it was trained with.
+def _warm_up(match: Match) -> int:
+    """Takes the first steps, which find what is shared, allocate state and fill the caches.
 
     Returns:
-        The ratios; empty where none were measured under these options.
+        How many steps make a turn, in whole periods.
     """
-    path = folder / FILE_NAME
-    kept = json.loads(path.read_text()) if path.exists() else {}
-    if kept.get("problem") != problem or kept.get("options") != asdict(options):
-        return {}
-    ratios: dict[str, float] = kept["ratios"]
-    return ratios
-
-
-def write_timing(folder: Path, problem: str, options: Options, ratios: Mapping[str, float]) -> None:
-    """Keeps ratios beside the results; those of methods not measured this time stay.
-
-    Args:
-        folder: The comparison's folder.
-        problem: The problem's name.
-        options: What it was trained with.
-        ratios: As `relative_step_times` gives them.
-    """
-    together = {**read_timing(folder, problem, options), **ratios}
-    content = {"problem": problem, "options": asdict(options), "ratios": together}
-    write_atomically(folder / FILE_NAME, json.dumps(content, indent=2))
+    match.plain.steps(1)
+    period = match.own.period
+    seconds = match.own.seconds_per_step(period)
+    wanted = math.ceil(_SECONDS_PER_TURN / max(seconds * period, 1e-9))
+    return period * min(max(1, wanted), _MOST_PERIODS_PER_TURN)

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 from equipoise.autograd.graph import Users, edges_of, users_of
+from equipoise.autograd.operations import ADDMM, MM, TRANSPOSE
 from equipoise.gradients.linalg import l2_norm
 from equipoise.gradients.passes import Passes
 
@@ -28,11 +29,6 @@ if TYPE_CHECKING:
 
 _SMALL = 1 << 16  # elements of a weight whose gradient costs less than the search for its layer
 _FACTORISATION = 4  # what one operation of it costs, in operations of a plain product
-_leaf = torch.zeros(1, 1, requires_grad=True)
-_ADDMM, _MM, _TRANSPOSE = (
-    type(made.grad_fn)
-    for made in (torch.addmm(_leaf, _leaf, _leaf), torch.mm(_leaf, _leaf), _leaf.t())
-)
 
 
 class _Layer(NamedTuple):
@@ -112,14 +108,14 @@ def _plain(parameter: Tensor) -> bool:
 def _product(weight: Node, users: Users) -> _Layer | None:
     """The product of an input with the transposed weight, as `torch.nn.Linear` forms it."""
     (transpose, _), *others = users.get(weight, [(weight, 0)])
-    if others or not isinstance(transpose, _TRANSPOSE):
+    if others or not isinstance(transpose, TRANSPOSE):
         return None
     (node, place), *others = users[transpose]
     if others:
         return None
     saved: Any = node  # autograd's nodes show what they saved, but declare it nowhere
-    if isinstance(node, _ADDMM) and place == 2 and saved._saved_alpha == saved._saved_beta == 1:
+    if isinstance(node, ADDMM) and place == 2 and saved._saved_alpha == saved._saved_beta == 1:
         return _Layer(node, saved._saved_mat1.detach())
-    if isinstance(node, _MM) and place == 1:
+    if isinstance(node, MM) and place == 1:
         return _Layer(node, saved._saved_self.detach())
     return None

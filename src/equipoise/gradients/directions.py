@@ -10,7 +10,7 @@ from torch import Tensor, distributed
 
 from equipoise.autograd.accumulate import backward as go_backward
 from equipoise.autograd.fabric import permitted
-from equipoise.autograd.targets import flat
+from equipoise.autograd.targets import flat, refuse_sparse
 from equipoise.gradients.linalg import at_least_float32, inner
 from equipoise.gradients.update import Update, gradients_at
 from equipoise.parallel.dtensor import cut_over, local
@@ -18,6 +18,9 @@ from equipoise.parallel.fsdp import exchanged
 
 if TYPE_CHECKING:
     from equipoise.parallel.averaging import GradientAverage
+
+_SMALL = 1 << 14
+"""Elements up to which gradients are laid side by side."""
 
 Direction: TypeAlias = "list[Tensor | None]"
 """One gradient for each leaf, ``None`` where there is none."""
@@ -39,9 +42,10 @@ def direction(
         average: Averages over the processes of a data-parallel run.
         retain_graph: Whether the graph outlives the last pass.
     """
-    if any(leaf in average.sharding.shards() for leaf in leaves):
+    if not average.sharding.shards().keys().isdisjoint(leaves):
         return _of_shards(updates, leaves, average, retain_graph=retain_graph)
     found = gradients_at(updates, leaves, retain_graph=retain_graph)
+    refuse_sparse(found)
     if average.processes.count == 1 or all(update.averaged for update in updates):
         return found
     pairs = zip(found, leaves, strict=True)
@@ -78,26 +82,37 @@ def _of_shards(
             holder.grad = gradient
 
 
-def product(left: Direction, right: Direction) -> Tensor | None:
-    """The inner product of two directions, over all processes that hold parts of them.
+def products(
+    one: Direction, other: Direction, average: GradientAverage
+) -> tuple[Tensor, Tensor] | None:
+    """``<one, other>`` and ``<other, other>``, over all processes that hold parts of them.
 
     Returns:
-        A scalar, at least float32; ``None`` where no leaf has both gradients.
+        Two scalars, at least float32; ``None`` where no leaf has both gradients.
     """
-    pairs = [(a, b) for a, b in zip(left, right, strict=True) if a is not None and b is not None]
-    whole: dict[tuple[distributed.ProcessGroup, ...], Tensor] = {}
+    pairs = [(a, b) for a, b in zip(one, other, strict=True) if a is not None and b is not None]
+    if not pairs:
+        return None
+    if not average.sharding.shards():
+        both = _products(pairs)
+        return both[0], both[1]
+    total = torch.zeros(2, device=pairs[0][0].device)
     for a, b in pairs:
-        part = inner(_row(a), _row(b))
-        over = tuple(cut_over(a))
-        whole[over] = whole[over] + part if over in whole else part
-    for groups, part in whole.items():
-        for group in groups:
+        part = _products([(local(a), local(b))])
+        for group in cut_over(a):
             distributed.all_reduce(part, group=group)
-    return torch.stack(list(whole.values())).sum() if whole else None
+        total = total + part
+    return total[0], total[1]
 
 
-def _row(gradient: Tensor) -> Tensor:
-    return at_least_float32(flat(local(gradient)))
+def _products(pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """``[2]``; small gradients are laid side by side, as a product each would cost more."""
+    rows = [(at_least_float32(flat(a)), at_least_float32(flat(b))) for a, b in pairs]
+    small = [(a, b) for a, b in rows if a.numel() <= _SMALL]
+    whole = [(a, b) for a, b in rows if a.numel() > _SMALL]
+    if small:
+        whole.append((torch.cat([a for a, _ in small]), torch.cat([b for _, b in small])))
+    return torch.stack([torch.stack([inner(a, b), inner(b, b)]) for a, b in whole]).sum(dim=0)
 
 
 def plus(one: Direction, factor: Tensor, other: Direction) -> Direction:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from equipoise.autograd.graph import SharingError
+from equipoise.autograd.inputs import named_once, trained_tensors
 from equipoise.autograd.shared import Parameters, is_compiled
-from equipoise.autograd.targets import Watched, watch
+from equipoise.autograd.targets import Held, Watched, watch
 from equipoise.gradients.gradients import Gradients
 from equipoise.gradients.measuring import Measuring
 from equipoise.gradients.passes import Passes, stack_rows
@@ -23,6 +24,7 @@ from equipoise.parallel.fsdp import Sharding
 from equipoise.parallel.processes import Processes
 
 if TYPE_CHECKING:
+    from equipoise.autograd.inputs import Trained
     from equipoise.autograd.targets import Target, Wrt
     from equipoise.losses import Terms
 
@@ -64,21 +66,29 @@ class Meter:
         measuring: What to spend.
         processes: Those of a data-parallel run.
         norms_only: Whether norms are all that is asked for.
+        trained: What each step trains, if that is said.
     """
 
     def __init__(
-        self, measuring: Measuring, processes: Processes, *, norms_only: bool = False
+        self,
+        measuring: Measuring,
+        processes: Processes,
+        *,
+        norms_only: bool = False,
+        trained: Trained | None = None,
     ) -> None:
         self.measuring = measuring
         self.processes = processes
         self.norms_only = norms_only
+        self._trained = Held(named_once(trained))
         self.sharding = Sharding()
         self._rows: Tensor | None = None
         self._known: tuple[Wrt, Watched] | None = None
 
     def __deepcopy__(self, memo: dict[int, object]) -> Meter:
         """A copy starts afresh: what is kept belongs to one model."""
-        return Meter(self.measuring, self.processes, norms_only=self.norms_only)
+        trained = self._trained.named
+        return Meter(self.measuring, self.processes, norms_only=self.norms_only, trained=trained)
 
     def __getstate__(self) -> dict[str, object]:
         """As for copies: neither rows nor parameters are pickled."""
@@ -107,12 +117,19 @@ class Meter:
             if isinstance(wrt, str) and apart and len(terms.names) > 1:
                 return None
         names = [terms.present_names[place] for place in terms.here]
-        watched = watch(terms.tensors, self.sharding.in_graph(wrt), names)
+        watched = watch(terms.tensors, self.sharding.in_graph(wrt), names, self.trained())
         if terms.complete and all(isinstance(t, Tensor) and t.is_leaf for t in watched.targets):
             self._known = (wrt, watched)
         # Another process may have losses whose own parameters this one cannot know.
         known = terms.complete or self.processes.count == 1
         return watched if known else replace(watched, leaves=None, heads=None)
+
+    def trained(self) -> Collection[Tensor] | None:
+        """The leaves that this step trains, as the graph knows them; ``None`` if nobody said."""
+        if self._trained.named is None:
+            return None
+        leaves: dict[Tensor, Tensor] = {s: leaf for leaf, s in self.sharding.shards().items()}
+        return {leaves.get(tensor, tensor) for tensor in trained_tensors(self._trained.named)}
 
     def run(
         self,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from equipoise.autograd.fabric import permitted
-from equipoise.autograd.targets import Target, like, numel
+from equipoise.autograd.targets import Target, like, numel, refuse_sparse
 from equipoise.gradients.gradients import Pool
 
 
@@ -125,20 +125,9 @@ class Passes:
 
     def _watched(self, found: Sequence[Tensor | None]) -> list[Tensor | None]:
         watched = list(found[: len(self.targets)])
-        _refuse_sparse(watched)
+        refuse_sparse(watched)
         self.reached = self.reached or any(gradient is not None for gradient in watched)
         return watched
-
-
-def _refuse_sparse(gradients: Sequence[Tensor | None]) -> None:
-    for gradient in gradients:
-        if gradient is not None and gradient.layout != torch.strided:
-            msg = (
-                f"The gradient of a parameter of shape {tuple(gradient.shape)} is sparse, and rows "
-                "of gradients are dense. Build its layer with `sparse=False`, or name with `wrt` "
-                "the other parameters to watch."
-            )
-            raise TypeError(msg)
 
 
 def stack_rows(passes: Passes, out: Tensor, sizes: Sequence[int], chunk: int = 1) -> Tensor:

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from equipoise.aggregation import Aggregation
+    from equipoise.balancer import Balancer
     from equipoise.losses import Losses
     from equipoise.record import Record
-    from equipoise.weighting import Weighting
 
 
 class Accelerating(Protocol):
@@ -53,7 +52,7 @@ class AccumulatedBackward:
                 optimizer.zero_grad()
     """
 
-    def __init__(self, balancer: Weighting | Aggregation, accelerator: Accelerating) -> None:
+    def __init__(self, balancer: Balancer, accelerator: Accelerating) -> None:
         self.balancer = balancer
         self.accelerator = accelerator
         self._first = True

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
     from torch.autograd.function import FunctionCtx
 
-    from equipoise.aggregation import Aggregation
-    from equipoise.weighting import Weighting
+    from equipoise.balancer import Balancer
 
 
 class LossScale(GradScaler):
@@ -40,18 +39,18 @@ class LossScale(GradScaler):
         return outputs * self.factor.to(outputs.dtype)
 
 
-def plain_sum(balancer: Weighting | Aggregation, losses: Losses) -> Tensor:
+def plain_sum(balancer: Balancer, losses: Losses) -> Tensor:
     """The sum of the losses that are there, a scalar of the graph.
 
     Args:
         balancer: Knows the names of the losses.
         losses: The losses of this step.
     """
-    terms = read_losses(losses, balancer.names)
+    terms = read_losses(losses, balancer.names, graphless=balancer.graphless)
     return terms.balanced(torch.ones_like(terms.values()))
 
 
-def balanced_loss(balancer: Weighting | Aggregation, losses: Losses) -> Tensor:
+def balanced_loss(balancer: Balancer, losses: Losses) -> Tensor:
     """A scalar whose ``.backward()`` is ``balancer.backward(losses)``.
 
     Works for every method, also those that are no weighting of the losses. What a framework

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from equipoise.aggregation import Aggregation
-    from equipoise.weighting import Weighting
+    from equipoise.balancer import Balancer
 
 
 class Balance(Callback):
@@ -42,7 +41,7 @@ class Balance(Callback):
             balancer has none, or needs second derivatives (NNCG).
     """
 
-    def __init__(self, balancer: Weighting | Aggregation) -> None:
+    def __init__(self, balancer: Balancer) -> None:
         super().__init__()
         if backend.backend_name != "pytorch":
             msg = (

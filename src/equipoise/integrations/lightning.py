@@ -18,9 +18,8 @@ except ModuleNotFoundError as error:
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from equipoise.aggregation import Aggregation
+    from equipoise.balancer import Balancer
     from equipoise.losses import Losses
-    from equipoise.weighting import Weighting
 
 
 class BalancedModule(LightningModule):
@@ -61,7 +60,7 @@ class BalancedModule(LightningModule):
         ...         return torch.optim.SGD(self.parameters(), lr=0.1)
     """
 
-    def __init__(self, balancer: Weighting | Aggregation) -> None:
+    def __init__(self, balancer: Balancer) -> None:
         super().__init__()
         self.balancer = balancer
         self._waiting: tuple[Losses, Tensor, bool] | None = None

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from transformers import TrainerControl, TrainerState, TrainingArguments
     from transformers.trainer_utils import TrainOutput
 
-    from equipoise.aggregation import Aggregation
-    from equipoise.weighting import Weighting
+    from equipoise.balancer import Balancer
 
 _FILE = "balancer.pt"
 
@@ -45,10 +44,10 @@ class BalancedTrainer(Trainer):
         ModuleNotFoundError: On import, if Transformers is not installed.
     """
 
-    balancer: Weighting | Aggregation
+    balancer: Balancer
     loss_is_scaled_for_ga = False
 
-    def balance(self, balancer: Weighting | Aggregation) -> None:
+    def balance(self, balancer: Balancer) -> None:
         """Sets the balancer.
 
         Args:
@@ -151,7 +150,7 @@ class BalancedTrainer(Trainer):
 class _Saving(TrainerCallback):
     """Writes the balancer beside what `Trainer` saved."""
 
-    def __init__(self, balancer: Weighting | Aggregation) -> None:
+    def __init__(self, balancer: Balancer) -> None:
         self.balancer = balancer
 
     def on_save(

@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from equipoise.losses import LossNames
+from equipoise.optim.base import MultiTermOptimizer, Params
 from equipoise.optim.bucket import Bucket, ParameterState, bias_correction
-from equipoise.optim.fold import Decisions, Fold
 from equipoise.optim.hyperparameters import AutoBalanceGroup, Nonfinite, check_group
-from equipoise.optim.multiterm import MultiTermOptimizer, Parameters
+from equipoise.optim.step import Decisions, Step
 
 
-class AutoBalance(MultiTermOptimizer["Moments"]):
+class AutoBalance(MultiTermOptimizer["AutoBalanceBucket"]):
     r"""Gives each loss an AdamW of its own and moves by the sum of their updates.
 
     For each parameter :math:`\theta`, with :math:`g_i` the gradient of loss :math:`i`:
@@ -58,7 +58,7 @@ class AutoBalance(MultiTermOptimizer["Moments"]):
     per loss until the step.
 
     Args:
-        params: Parameters, ``(name, parameter)`` pairs, or parameter groups.
+        params: Params, ``(name, parameter)`` pairs, or parameter groups.
         lr: Learning rate :math:`\eta`, a number or a scalar tensor.
         betas: Decay rates of the moments.
         eps: Added to the denominator.
@@ -95,7 +95,7 @@ class AutoBalance(MultiTermOptimizer["Moments"]):
 
     def __init__(
         self,
-        params: Parameters,
+        params: Params,
         lr: float | Tensor = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
@@ -117,19 +117,19 @@ class AutoBalance(MultiTermOptimizer["Moments"]):
             process_group=process_group,
         )
 
-    def _bucket(self) -> Callable[..., Moments]:
-        return Moments
+    def _bucket(self) -> Callable[..., AutoBalanceBucket]:
+        return AutoBalanceBucket
 
     def _check_group(self, group: dict[str, Any]) -> None:
         check_group(group, (0.9, 0.999))
 
     def _start(
         self, reached: set[Tensor], parameters: list[Tensor], decisions: Decisions
-    ) -> Fold[Moments]:
-        return Separate(self._buckets, reached, parameters, decisions)
+    ) -> Step[AutoBalanceBucket]:
+        return SeparateStep(self._buckets(reached), self._buckets, parameters, decisions)
 
 
-class Moments(Bucket[AutoBalanceGroup]):
+class AutoBalanceBucket(Bucket[AutoBalanceGroup]):
     """A bucket of AutoBalance.
 
     The state of a parameter: ``step``, ``[T]``; ``exp_avgs`` and ``exp_avg_sqs``, one tensor of the
@@ -144,11 +144,11 @@ class Moments(Bucket[AutoBalanceGroup]):
         moments = zip(self._shown(self._exp_avgs), self._shown(self._exp_avg_sqs), strict=True)
         return [{"step": self._steps, "exp_avgs": m, "exp_avg_sqs": v} for m, v in moments]
 
-    def fold(self, loss: int, whole: Tensor | None, keep: Tensor | None) -> None:
+    def absorb(self, loss: int, balanced: Tensor | None, keep: Tensor | None) -> None:
         """``m_i = beta1 m_i + (1 - beta1) g_i``, ``v_i = beta2 v_i + (1 - beta2) g_i^2``."""
         beta1, beta2 = self.group["betas"]
         first, second = self._exp_avgs[loss], self._exp_avg_sqs[loss]
-        gradient = torch.zeros_like(first) if whole is None else whole
+        gradient = torch.zeros_like(first) if balanced is None else balanced
         if keep is None:
             self._steps[loss] += 1
             first.lerp_(gradient, 1 - beta1)
@@ -158,7 +158,7 @@ class Moments(Bucket[AutoBalanceGroup]):
             first.lerp_(gradient, self._if(keep, 1 - beta1))
             second.lerp_(gradient.square(), self._if(keep, 1 - beta2))
 
-    def step(self, taken: Sequence[tuple[int, Tensor | None]]) -> None:
+    def move(self, taken: Sequence[tuple[int, Tensor | None]]) -> None:
         """Moves by the sum of the updates of the losses that were folded in.
 
         Args:
@@ -196,7 +196,7 @@ class Moments(Bucket[AutoBalanceGroup]):
         self._move(self._exp_avgs[loss], root.add_(self.group["eps"]).div_(-size), 1.0)
 
 
-class Separate(Fold[Moments]):
+class SeparateStep(Step[AutoBalanceBucket]):
     """A step of AutoBalance: the gradient of each loss is folded in as it is."""
 
     def rest(self, loss: int) -> None:
@@ -205,5 +205,5 @@ class Separate(Fold[Moments]):
     def _scales(self, loss: int, norms: Tensor, keep: Tensor | None) -> None:
         return None
 
-    def _step(self, bucket: Moments) -> None:
-        bucket.step(self.taken)
+    def _move(self, bucket: AutoBalanceBucket) -> None:
+        bucket.move(self.taken)

@@ -9,10 +9,8 @@ import torch
 from torch import Tensor
 
 from equipoise.autograd.shared import leaves_below
-from equipoise.losses import Terms
 from equipoise.optim.bucket import as_real
-from equipoise.optim.passes import Gradients
-from equipoise.optim.shards import refuse_tensor_parallel
+from equipoise.optim.sharded import PerParameter, refuse_tensor_parallel
 from equipoise.parallel.dtensor import is_dtensor
 from equipoise.parallel.fsdp import Shards
 from equipoise.parallel.processes import Processes
@@ -29,8 +27,8 @@ def check_alike(names: tuple[str, ...], processes: Processes) -> None:
 
 
 def reach(
-    terms: Terms,
-    accumulated: Mapping[int, Gradients],
+    live: Mapping[int, Tensor | None],
+    accumulated: Mapping[int, PerParameter],
     parameters: Sequence[Tensor],
     processes: Processes,
     shards: Shards,
@@ -40,20 +38,18 @@ def reach(
     Autograd tells only what a loss reaches here. The processes must agree on what they average.
 
     Args:
-        terms: The losses of the step, agreed upon.
+        live: The losses of the step by position, agreed upon; ``None`` where another process has
+            one.
         accumulated: The gradients of earlier micro-batches.
         parameters: Those of the optimizer.
         processes: Those of the run.
         shards: The shard behind each leaf of the graph; empty if no parameter is sharded.
 
     Returns:
-        For the position of each loss, one truth value a parameter; the same on every process.
-        Nothing where one process is alone and has whole parameters.
+        For the position of each loss, one truth value for each parameter; the same on every
+        process.
     """
-    if processes.count == 1 and not shards:
-        return {}
-    losses = sorted({*terms.present, *accumulated})
-    live = dict(zip(terms.present, terms.places, strict=True))
+    losses = sorted({*live, *accumulated})
     here = [_reached(live.get(i), accumulated.get(i), parameters, shards) for i in losses]
     anywhere = torch.tensor(here, dtype=torch.int32, device=parameters[0].device)
     processes.sum([anywhere])
@@ -62,7 +58,7 @@ def reach(
 
 def _reached(
     loss: Tensor | None,
-    accumulated: Gradients | None,
+    accumulated: PerParameter | None,
     parameters: Sequence[Tensor],
     shards: Shards,
 ) -> list[bool]:
@@ -76,11 +72,11 @@ def _reached(
 
 
 def averaged(
-    found: Iterator[tuple[int, Gradients]],
+    found: Iterator[tuple[int, PerParameter]],
     reached: Mapping[int, Sequence[bool]],
     parameters: Sequence[Tensor],
     processes: Processes,
-) -> Iterator[tuple[int, Gradients]]:
+) -> Iterator[tuple[int, PerParameter]]:
     """Averages the gradients of each loss; a process that lacks one counts as zero.
 
     Those of shards are left as they are: FSDP has averaged them.

@@ -7,20 +7,18 @@ a step costs a few operations for all of them together. What ``optimizer.state``
 from __future__ import annotations
 
 import math
+import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Generic, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
 
+from equipoise.gradients import linalg
 from equipoise.optim.hyperparameters import Group
-from equipoise.optim.norms import tensor_norms
+from equipoise.parallel.dtensor import is_dtensor, local
 from equipoise.parallel.dtensor import like as shown
-from equipoise.parallel.dtensor import local
-
-PACKED = 1 << 16
-"""Parameters below this number of elements are packed, into buckets of at most this many."""
 
 ParameterState: TypeAlias = dict[str, Tensor]
 """What ``optimizer.state`` holds for one parameter."""
@@ -30,7 +28,19 @@ GroupT = TypeVar("GroupT", bound=Group)
 
 def as_real(tensor: Tensor) -> Tensor:
     """The tensor itself; a complex one as pairs of real numbers, in the same memory."""
-    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+
+
+def in_order(tensor: Tensor, stride: tuple[int, ...]) -> Tensor:
+    """A tensor as ``[n]``, in the order of memory that strides of no gap and no overlap give it.
+
+    Args:
+        tensor: It is copied only if its memory lies otherwise.
+        stride: One for each dimension.
+    """
+    if tensor.stride() != stride:
+        tensor = tensor.new_empty_strided(tensor.shape, stride).copy_(tensor)
+    return tensor.as_strided((tensor.numel(),), (1,))
 
 
 def bias_correction(beta: float, count: Tensor) -> Tensor:
@@ -49,6 +59,12 @@ class Bucket(ABC, Generic[GroupT]):
         states: The state of each, possibly empty; afterwards it holds views of the bucket.
         count: The number of losses, ``T``.
         on_device: Keep step counters beside the parameters, where no decision needs the host.
+
+    Attributes:
+        packed: Whether several parameters share the memory.
+        sharded: Whether this process has only parts of some.
+        size: The number of elements.
+        room_of: The device and dtype of memory that `scaled` can use.
     """
 
     def __init__(
@@ -62,11 +78,18 @@ class Bucket(ABC, Generic[GroupT]):
     ) -> None:
         self.parameters = list(parameters)
         self.group = group
+        self.packed = len(self.parameters) > 1
+        self.sharded = any(map(is_dtensor, self.parameters))
         self._reals = [as_real(local(parameter)) for parameter in self.parameters]
         self._sizes = [real.numel() for real in self._reals]
+        self.size = sum(self._sizes)
         first = self._reals[0]
+        self.room_of = first.device, first.dtype
         self._lengths = torch.tensor(self._sizes, device=first.device) if self.packed else None
-        self._stride = torch.empty_like(first).stride()
+        # State and `.grad` are laid out as the parameter is, channels last for example.
+        self._strides = [torch.empty_like(real, device="meta").stride() for real in self._reals]
+        self._stride = self._strides[0]
+        self._contiguous = all(real.is_contiguous() for real in self._reals)
         # Norms and the like are kept in float32 at least, whatever the parameters are.
         self._wide = torch.float64 if first.dtype == torch.float64 else torch.float32
         self._zero_norm = first.new_zeros((), dtype=self._wide)
@@ -82,19 +105,35 @@ class Bucket(ABC, Generic[GroupT]):
         """Makes the bucket's tensors; returns what of them belongs to each parameter."""
 
     @abstractmethod
-    def fold(self, loss: int, whole: Tensor | None, keep: Tensor | None) -> None:
+    def absorb(self, loss: int, balanced: Tensor | None, keep: Tensor | None) -> None:
         """Takes the gradient of one loss into that loss's moments.
 
         Args:
             loss: Its position.
-            whole: In the bucket's layout; ``None`` is zero.
+            balanced: In the bucket's layout, scaled; ``None`` is zero.
             keep: A boolean scalar; where it is false nothing changes.
         """
 
-    @property
-    def packed(self) -> bool:
-        """Whether several parameters share the memory."""
-        return len(self.parameters) > 1
+    def fold(
+        self,
+        loss: int,
+        gradient: Tensor | None,
+        scale: Tensor | None,
+        keep: Tensor | None,
+        scratch: Tensor | None = None,
+    ) -> None:
+        """Scales the gradient of one loss, takes it into its moments and adds it to the sum.
+
+        Args:
+            loss: Its position.
+            gradient: In the bucket's layout, as `gather` makes it.
+            scale: As `scaled` takes it.
+            keep: A boolean scalar; where it is false nothing changes.
+            scratch: As `scaled` takes it.
+        """
+        balanced = self.scaled(gradient, scale, keep, scratch)
+        self.absorb(loss, balanced, keep)
+        self.add(balanced)
 
     def owns(self, states: Iterable[ParameterState]) -> bool:
         """Whether the given states still are the bucket's views, not something loaded since."""
@@ -106,8 +145,7 @@ class Bucket(ABC, Generic[GroupT]):
     def _zeros(self, *count: int) -> Tensor:
         first = self._reals[0]
         if self.packed:
-            return first.new_zeros(*count, sum(self._sizes))
-        # Moments are laid out as the parameter is, channels last for example.
+            return first.new_zeros(*count, self.size)
         stride = (*(first.numel() for _ in count), *self._stride)
         return first.new_empty_strided((*count, *first.shape), stride).zero_()
 
@@ -115,37 +153,21 @@ class Bucket(ABC, Generic[GroupT]):
         """Views of ``[..., n]``, one for each parameter and in its shape."""
         if not self.packed:
             return [whole]
-        lead = whole.shape[:-1]
-        parts = torch.split(whole, self._sizes, dim=-1)
+        lead, leading = whole.shape[:-1], whole.stride()[:-1]
+        parts = zip(torch.split(whole, self._sizes, dim=-1), self._reals, strict=True)
+        if self._contiguous:
+            return [part.view((*lead, *real.shape)) for part, real in parts]
         return [
-            part.view((*lead, *real.shape)) for part, real in zip(parts, self._reals, strict=True)
+            part.as_strided((*lead, *real.shape), (*leading, *stride), part.storage_offset())
+            for (part, real), stride in zip(parts, self._strides, strict=True)
         ]
 
     def _shown(self, whole: Tensor) -> list[Tensor]:
         """The same as ``optimizer.state`` and ``.grad`` show it: shards of what is sharded."""
-        pairs = zip(self._split(whole), self.parameters, strict=True)
-        return [shown(part, parameter) for part, parameter in pairs]
-
-    def take(
-        self,
-        loss: int,
-        gradients: Sequence[Tensor | None],
-        scale: Tensor | None,
-        keep: Tensor | None,
-        scratch: Tensor | None,
-    ) -> None:
-        """Scales the gradients of one loss, folds them in and adds them to the sum.
-
-        Args:
-            loss: Its position.
-            gradients: One for each parameter.
-            scale: As `scaled` takes it.
-            keep: A boolean scalar; where it is false nothing changes.
-            scratch: As `scaled` takes it.
-        """
-        whole = self.scaled(gradients, scale, keep, scratch)
-        self.fold(loss, whole, keep)
-        self.add(whole)
+        parts = self._split(whole)
+        if not self.sharded:
+            return parts
+        return [shown(part, p) for part, p in zip(parts, self.parameters, strict=True)]
 
     def gather(self, tensors: Sequence[Tensor | None]) -> Tensor | None:
         """One tensor a parameter made into one tensor; ``None`` stands for zeros.
@@ -158,7 +180,10 @@ class Bucket(ABC, Generic[GroupT]):
             return None
         if not self.packed:
             return as_real(present[0])
-        if len(present) == len(tensors):
+        if not self._contiguous:
+            ordered = zip(tensors, self._strides, strict=True)
+            tensors = [t if t is None else in_order(t, stride) for t, stride in ordered]
+        elif len(present) == len(tensors):
             flat: Tensor = torch._C._nn.flatten_dense_tensors(present)
             return flat
         zero = self._reals[0].new_zeros(1)
@@ -167,19 +192,28 @@ class Bucket(ABC, Generic[GroupT]):
 
     def measure(self, gradients: Sequence[Tensor | None]) -> Tensor:
         """The L2 norm of each gradient, ``[k]``; 0 where there is none."""
-        return tensor_norms(gradients, like=self._zero_norm)
+        zero, reached = self._zero_norm, [g for g in gradients if g is not None]
+        if not reached:
+            return zero.new_zeros(len(gradients))
+        # A norm in float16 overflows at 65504, so it is taken in the dtype of the averages.
+        norms = linalg.tensor_norms(reached, zero.dtype)
+        if len(reached) < len(gradients):
+            measured = iter(norms)
+            norms = [zero if gradient is None else next(measured) for gradient in gradients]
+        return torch.stack(norms).to(zero)
 
     def scaled(
         self,
-        gradients: Sequence[Tensor | None],
+        whole: Tensor | None,
         scale: Tensor | None,
         keep: Tensor | None,
         scratch: Tensor | None = None,
     ) -> Tensor | None:
-        """``s_j g_j`` for each parameter ``j``, in the bucket's layout.
+        """``s_j g_j`` for each parameter ``j``.
 
         Args:
-            gradients: One for each parameter.
+            whole: The gradients in the bucket's layout, as `gather` makes them; where several
+                parameters share it, its memory is used for the result.
             scale: ``[k]``; ``None`` is one for all.
             keep: A boolean scalar; where it is false the result is zero.
             scratch: Memory that may hold the result: a large new tensor costs more than its
@@ -188,7 +222,6 @@ class Bucket(ABC, Generic[GroupT]):
         Returns:
             ``None`` where all gradients are.
         """
-        whole = self.gather(gradients)
         if whole is None:
             return None
         if scale is None:
@@ -201,19 +234,20 @@ class Bucket(ABC, Generic[GroupT]):
             spread = scale.repeat_interleave(self._lengths, output_size=whole.numel())
             return whole.mul_(spread.to(whole.dtype))
         shape = self._reals[0].shape
-        place = None if scratch is None else scratch.as_strided(shape, self._stride)
-        return torch.mul(whole, scale[0], out=place)
-
-    @property
-    def scratch(self) -> tuple[torch.device, torch.dtype, int]:
-        """Which memory `scaled` can use: its device, dtype and number of elements."""
-        first = self._reals[0]
-        return first.device, first.dtype, 0 if self.packed else first.numel()
+        if scratch is None:
+            return (whole * scale[0]).to(whole.dtype)  # two scalars would widen each other
+        return torch.mul(whole, scale[0], out=scratch.as_strided(shape, self._stride))
 
     def add(self, whole: Tensor | None) -> None:
         """Adds the gradient of one loss, as it was folded, to the sum."""
-        if whole is not None:
-            self._total = whole.clone() if self._total is None else self._total.add_(whole)
+        if whole is None:
+            return
+        if self._total is not None:
+            self._total.add_(whole)
+        elif self.packed:
+            self._total = whole.clone()
+        else:
+            self._total = whole.new_empty_strided(whole.shape, self._stride).copy_(whole)
 
     def publish(self, keep: Tensor | None) -> None:
         """Writes the sum to ``.grad``, NaN where ``keep`` is false."""
@@ -227,6 +261,32 @@ class Bucket(ABC, Generic[GroupT]):
         ]
         for parameter, grad in zip(self.parameters, self._grads, strict=True):
             parameter.grad = grad
+
+    @property
+    def written(self) -> list[Tensor]:
+        """The parameters whose ``.grad`` still is what was published."""
+        pairs = zip(self.parameters, self._grads, strict=bool(self._grads))
+        return [parameter for parameter, grad in pairs if parameter.grad is grad]
+
+    def _published(self, keep: Tensor | None) -> Tensor:
+        """What ``.grad`` holds now: the sum that was published, unless the user changed it."""
+        given = [parameter.grad for parameter in self.parameters]
+        kept = len(self._grads) == len(given) and all(map(operator.is_, given, self._grads))
+        held = given if not self.sharded else [g if g is None else local(g) for g in given]
+        gradient = self._total if kept else self.gather(held)
+        if gradient is None:
+            return self._zeros()
+        return gradient if keep is None else gradient.masked_fill(~keep.to(gradient.device), 0.0)
+
+    def saved(self) -> list[Tensor]:
+        """Copies of all state."""
+        return [view.clone() for views in self._views for view in views.values()]
+
+    def put_back(self, saved: Iterable[Tensor]) -> None:
+        """Makes the state what `saved` returned."""
+        views = [view for views in self._views for view in views.values()]
+        for view, before in zip(views, saved, strict=True):
+            view.copy_(before)
 
     def forget(self) -> None:
         """Lets go of the step under way; the sum stays in ``.grad`` while the user keeps it."""
@@ -249,31 +309,3 @@ def _move_state(state: ParameterState, views: ParameterState) -> None:
         if name in state:
             view.copy_(state[name])
         state[name] = view
-
-
-def pack(
-    parameters: Iterable[Tensor], alike: Callable[[Tensor], object], *, packed: bool
-) -> list[list[Tensor]]:
-    """Divides parameters into buckets: a large one alone, small ones together.
-
-    Args:
-        parameters: In order.
-        alike: Only parameters for which it returns the same may share a bucket.
-        packed: Whether any may share one at all.
-
-    Returns:
-        The parameters of each bucket.
-    """
-    buckets: list[list[Tensor]] = []
-    latest: dict[object, list[Tensor]] = {}
-    for parameter in parameters:
-        key = alike(parameter)
-        bucket = latest.get(key)
-        room = PACKED - sum(p.numel() for p in bucket) if bucket is not None else 0
-        if bucket is not None and parameter.numel() <= room:
-            bucket.append(parameter)
-            continue
-        buckets.append([parameter])
-        if packed and parameter.numel() < PACKED:
-            latest[key] = buckets[-1]
-    return buckets

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeAlias, TypedDict
 
 from torch import Tensor
@@ -40,13 +40,6 @@ class AutoBalanceGroup(Group):
     """Those of AutoBalance."""
 
     betas: tuple[float, float]
-
-
-def check_choice(argument: str, given: str, choices: Sequence[str]) -> None:
-    """Raises a ``ValueError`` unless ``given`` is one of the choices."""
-    if given not in choices:
-        msg = f"`{argument}` is one of {', '.join(map(repr, choices))}; got {given!r}."
-        raise ValueError(msg)
 
 
 def check_group(group: Mapping[str, Any], betas: tuple[float, ...]) -> None:
@@ -93,3 +86,12 @@ def rank_of_each(ranks: Ranks | None, names: tuple[str, ...]) -> list[float]:
             msg = f"`ranks` of loss {name!r} is {rank}; a rank is positive, 1.0 for equal shares."
             raise ValueError(msg)
     return numbers
+
+
+def named_parameters(groups: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Tensor, str]]:
+    """Each parameter with what an error message calls it: its name, or else its shape."""
+    for group in groups:
+        names = group.get("param_names") or [None] * len(group["params"])
+        for parameter, name in zip(group["params"], names, strict=True):
+            shape = tuple(parameter.shape)
+            yield parameter, f"a parameter of shape {shape}" if name is None else f"{name!r}"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Generic
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
 
 from torch import Tensor, nn
 
-from equipoise.optim.bucket import ParameterState, pack
-from equipoise.optim.fold import BucketT
+from equipoise.optim.bucket import Bucket, ParameterState
+
+BucketT = TypeVar("BucketT", bound=Bucket)  # type: ignore[type-arg]
+
+PACKED = 1 << 16
+"""Parameters below this number of elements are packed, into buckets of at most this many."""
 
 
 class Layout(Generic[BucketT]):
@@ -74,3 +78,31 @@ class Layout(Generic[BucketT]):
         step = self._state[parameter].get("step")
         steps = () if step is None else tuple(step.flatten().tolist())
         return parameter.device, parameter.dtype, steps
+
+
+def pack(
+    parameters: Iterable[Tensor], alike: Callable[[Tensor], object], *, packed: bool
+) -> list[list[Tensor]]:
+    """Divides parameters into buckets: a large one alone, small ones together.
+
+    Args:
+        parameters: In order.
+        alike: Only parameters for which it returns the same may share a bucket.
+        packed: Whether any may share one at all.
+
+    Returns:
+        The parameters of each bucket.
+    """
+    buckets: list[list[Tensor]] = []
+    latest: dict[object, list[Tensor]] = {}
+    for parameter in parameters:
+        key = alike(parameter)
+        bucket = latest.get(key)
+        room = PACKED - sum(p.numel() for p in bucket) if bucket is not None else 0
+        if bucket is not None and parameter.numel() <= room:
+            bucket.append(parameter)
+            continue
+        buckets.append([parameter])
+        if packed and parameter.numel() < PACKED:
+            latest[key] = buckets[-1]
+    return buckets

@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from equipoise.losses import LossNames
-from equipoise.optim.fold import Arrange, Decisions, Fold
+from equipoise.optim.balance import BalancedStep, Units
+from equipoise.optim.base import MultiTermOptimizer, Params
+from equipoise.optim.compiled import Compiler
 from equipoise.optim.hyperparameters import (
     Granularity,
     Nonfinite,
     Ranks,
-    check_choice,
     check_group,
     check_named,
     rank_of_each,
 )
-from equipoise.optim.kernels import Kernels
-from equipoise.optim.moments import Moments
-from equipoise.optim.multiterm import MultiTermOptimizer, Parameters
-from equipoise.optim.norms import Balance, unit_norms
-from equipoise.optim.units import Units
+from equipoise.optim.mtadam_state import MTAdamBucket
+from equipoise.optim.mtadam_update import bucket_of
+from equipoise.optim.step import Decisions
+from equipoise.parts.checks import check_choice
 
 
-class MTAdam(MultiTermOptimizer[Moments]):
+class MTAdam(MultiTermOptimizer[MTAdamBucket]):
     r"""Adam for several losses: balances their gradients, then takes one Adam step with all.
 
     For each parameter :math:`\theta` and loss :math:`i`, in order, with :math:`g_i` its gradient:
@@ -80,7 +79,7 @@ class MTAdam(MultiTermOptimizer[Moments]):
     :meth:`accumulate` it holds one gradient per loss until the step.
 
     Args:
-        params: Parameters, ``(name, parameter)`` pairs, or parameter groups.
+        params: Params, ``(name, parameter)`` pairs, or parameter groups.
         lr: Learning rate :math:`\eta`, a number or a scalar tensor.
         betas: Decay rates of the first moment, the second moments and the norms.
         eps: Added to the denominator.
@@ -112,6 +111,7 @@ class MTAdam(MultiTermOptimizer[Moments]):
         ValueError: If a hyperparameter is out of range, or ``granularity="layer"`` has no names.
 
     Example:
+        >>> import torch
         >>> model = torch.nn.Linear(2, 2)
         >>> optimizer = MTAdam(model.named_parameters(), lr=1e-2)
         >>> a, b = model(torch.ones(3, 2)).square().mean(dim=0)
@@ -131,7 +131,7 @@ class MTAdam(MultiTermOptimizer[Moments]):
 
     def __init__(
         self,
-        params: Parameters,
+        params: Params,
         lr: float | Tensor = 1e-3,
         betas: tuple[float, float, float] = (0.9, 0.999, 0.9),
         eps: float = 1e-8,
@@ -177,8 +177,8 @@ class MTAdam(MultiTermOptimizer[Moments]):
         self._units = Units(self._granularity)
         super()._begin()
 
-    def _bucket(self) -> Callable[..., Moments]:
-        return partial(Moments, kernels=Kernels(self._fused))
+    def _bucket(self) -> Callable[..., MTAdamBucket]:
+        return partial(bucket_of, packed=self._packed, compiler=Compiler(self._fused))
 
     def _check_group(self, group: dict[str, Any]) -> None:
         check_group(group, (0.9, 0.999, 0.9))
@@ -195,11 +195,17 @@ class MTAdam(MultiTermOptimizer[Moments]):
 
     def _start(
         self, reached: set[Tensor], parameters: list[Tensor], decisions: Decisions
-    ) -> Balancing:
-        fold = Balancing(self._buckets, reached, parameters, decisions)
-        fold.ranks = self._rank_of_each(self.names or ())
-        fold.units = self._units.numbers(self.param_groups, fold.buckets)
-        return fold
+    ) -> BalancedStep:
+        buckets = self._buckets(reached)
+        housed = [parameter for bucket in buckets for parameter in bucket.parameters]
+        return BalancedStep(
+            buckets,
+            self._buckets,
+            parameters,
+            decisions,
+            ranks=self._rank_of_each(self.names or ()),
+            units=self._units.numbers(self.param_groups, housed, buckets[0].norms),
+        )
 
     def _restore(self, state: dict[str, Tensor], saved: Mapping[str, Tensor]) -> None:
         state["norms"] = saved["norms"].to(state["norms"].device)
@@ -207,50 +213,3 @@ class MTAdam(MultiTermOptimizer[Moments]):
     def __getstate__(self) -> dict[str, Any]:
         own = {name: getattr(self, name) for name in ("_granularity", "_ranks", "_fused")}
         return super().__getstate__() | own
-
-
-class Balancing(Fold[Moments]):
-    """A step of MTAdam: ``b_i = rank_i N_a / N_i g_i``."""
-
-    def __init__(
-        self,
-        arrange: Arrange[Moments],
-        reached: set[Tensor],
-        parameters: Sequence[Tensor],
-        decisions: Decisions,
-    ) -> None:
-        super().__init__(arrange, reached, parameters, decisions)
-        self.ranks: Sequence[float] = ()
-        self.units: Tensor | None = None
-        self._balance = _balance(self.buckets)
-
-    def rest(self, loss: int) -> None:
-        """A loss that the step does not have keeps its norms, and may still be the anchor."""
-        self._balance.rest(loss)
-
-    def _measured(self, parts: Sequence[Sequence[Tensor | None]]) -> Tensor:
-        return unit_norms(super()._measured(parts), self.units)
-
-    def _scales(self, loss: int, norms: Tensor, keep: Tensor | None) -> Tensor:
-        return self._balance.scale(loss, norms, self.ranks[loss], keep)
-
-    def settle(self) -> None:
-        """Makes the norms, and what was held for a scaler, part of the state."""
-        super().settle()
-        norms = torch.split(self._balance.norms, self._counts, dim=1)
-        for bucket, mean in zip(self.buckets, norms, strict=True):
-            bucket.norms.copy_(mean)
-
-    def _step(self, bucket: Moments) -> None:
-        bucket.step(self.losses, self._happens_there)
-
-
-def _balance(buckets: Sequence[Moments]) -> Balance:
-    like = max((bucket.norms for bucket in buckets), key=Tensor.element_size)
-    where = buckets[0].norms.device
-    norms = torch.cat([bucket.norms.to(where, like.dtype) for bucket in buckets], dim=1)
-    rates = {bucket.group["betas"][2] for bucket in buckets}
-    if len(rates) == 1:
-        return Balance(norms, rates.pop())
-    each = [norms.new_full(bucket.norms[0].shape, bucket.group["betas"][2]) for bucket in buckets]
-    return Balance(norms, torch.cat(each))

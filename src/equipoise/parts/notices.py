@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ def warn_of_sign(method: str, names: Sequence[str], values: Sequence[float]) -> 
         Whether there was one.
     """
     for name, value in zip(names, values, strict=True):
-        if -float("inf") < value < 0:
+        if -math.inf < value < 0:
             msg = (
                 f"{method} is defined for losses that are not negative, and loss {name!r} is "
                 f"{value:.4g}: its weights mean nothing there, or are not learned. Add a constant "

@@ -20,6 +20,7 @@ class Equal(Weighting):
         priorities: See `Balancer`.
         every: See `Balancer`.
         nonfinite: See `Balancer`.
+        graphless: See `Balancer`.
 
     Example:
         >>> Equal(["a", "b"]).weigh(torch.tensor([3.0, 0.5]))

@@ -106,7 +106,7 @@ class FAMO(Weighting):
             ValueError: If a name is unknown or a loss is not a scalar; see `Balancer`.
         """
         with torch.no_grad():
-            terms = read_losses(losses, self.names)
+            terms = read_losses(losses, self.names, graphless=self.graphless)
         if not self._stepped or not self.awake:
             return
         values = self.follow(terms.values())

@@ -25,6 +25,7 @@ class GeometricMean(Weighting):
         priorities: See `Balancer`; like any scale, they do not change the balance.
         every: See `Balancer`.
         nonfinite: See `Balancer`.
+        graphless: See `Balancer`.
 
     Example:
         >>> GeometricMean(["a", "b"]).weigh(torch.tensor([4.0, 1.0]))

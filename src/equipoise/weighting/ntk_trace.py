@@ -97,7 +97,7 @@ class NTKTrace(Weighting):
             if name not in self.names:
                 msg = f"`diagonals` has the unknown name {name!r}; the names are {self.names}."
                 raise ValueError(msg)
-            numbers = torch.as_tensor(diagonal).detach()
+            numbers = torch.as_tensor(diagonal, device=self.kernels.device).detach()
             pooled = numbers.mean() if self.pooling == "mean" else numbers.sum()
             self.kernels = self.kernels.to(torch.promote_types(self.kernels.dtype, pooled.dtype))
             self.kernels[self.names.index(name)] = pooled

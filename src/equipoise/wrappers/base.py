@@ -53,6 +53,7 @@ class Wrapper(Balancer):
         super().__init__(
             balancer.names,
             nonfinite=balancer.nonfinite,
+            graphless=balancer.graphless,
             process_group=balancer.processes.group,
         )
         self.balancer = balancer
@@ -106,9 +107,15 @@ class Wrapper(Balancer):
                 self.resting = weights.detach().to(self.resting)
 
     def _convert(self, extra: dict[str, Any], state_dict: dict[str, Any], prefix: str) -> None:
-        """Version 0.1 kept a second balancer beside the one below."""
-        for key in [key for key in state_dict if key.startswith(f"{prefix}adjusting.")]:
-            del state_dict[key]
+        """Version 0.1 kept a second balancer, ``adjusting``, beside the one below."""
+        beside = f"{prefix}adjusting."
+        keys = [key for key in state_dict if key.startswith(beside)]
+        kept = {key.removeprefix(beside): state_dict.pop(key) for key in keys}
+        state_dict.update({f"{prefix}{name}": v for name, v in self._from_beside(kept).items()})
+
+    def _from_beside(self, kept: dict[str, Any]) -> dict[str, Tensor]:
+        """What this wrapper keeps itself today, from what version 0.1 kept in ``adjusting``."""
+        return {}
 
 
 class Reweighting(Wrapper):

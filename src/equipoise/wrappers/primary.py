@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from equipoise.autograd import shared
 from equipoise.autograd.precision import full_precision
 from equipoise.balancer import Balancer, Decide, Outcome, Step
 from equipoise.gradients.apply import BackwardPass
-from equipoise.gradients.directions import Direction, direction, plus, product
+from equipoise.gradients.directions import Direction, direction, plus, products
 from equipoise.gradients.gradients import Gradients
 from equipoise.gradients.update import Update
 from equipoise.wrappers.base import Wrapper
@@ -69,6 +69,7 @@ class Primary(Wrapper):
 
     def __init__(self, balancer: Balancer, primary: str) -> None:
         super().__init__(balancer)
+        self.looks_at = "gradients" if balancer.looks_at == "gradients" else "gramian"
         if primary not in self.names:
             msg = f"`primary` is {primary!r}; the losses are {', '.join(map(repr, self.names))}."
             raise ValueError(msg)
@@ -96,12 +97,15 @@ class Primary(Wrapper):
         updates = [self._oppose(step, how, below.updates)]
         return Outcome(self._raised(step, below.weights), updates, below.gradients)
 
+    def _from_beside(self, kept: dict[str, Any]) -> dict[str, Tensor]:
+        return {"counterweight": kept["resting"][1]}
+
     def _applies_to(self, step: Step) -> bool:
         return self.primary in step.terms.present_names
 
     def _oppose(self, step: Step, how: BackwardPass, updates: Sequence[Update]) -> Update:
         """Makes an update oppose the primary loss no more, and keeps by how much."""
-        leaves = self._average.leaves(step.terms) or _leaves(step.terms)
+        leaves = self._leaves(step.terms, updates)
         update = direction(updates, leaves, self._average, retain_graph=True)
         chosen = self._present(step, self.is_primary).to(self.counterweight.dtype)
         primary = direction(
@@ -123,13 +127,21 @@ class Primary(Wrapper):
             [leaf for leaf, _ in there], [gradient for _, gradient in there], averaged=True
         )
 
+    def _leaves(self, terms: Terms, updates: Sequence[Update]) -> Sequence[Tensor]:
+        """The leaves of the step: those that an update names, where it names them all."""
+        roots = [root for update in updates for root in update.roots]
+        named = [root for root in roots if isinstance(root, Tensor) and root.is_leaf]
+        if len(named) == len(roots) and not self._average.sharding.shards():
+            return named
+        return self._average.leaves(terms) or shared.parameters(terms.tensors).everything
+
     def _learn(self, update: Direction, primary: Direction) -> None:
-        inner, square = product(update, primary), product(primary, primary)
-        if inner is None or square is None:
+        found = products(update, primary, self._average)
+        if found is None:
             self.counterweight = torch.zeros_like(self.counterweight)
             return
-        found = _counterweight(inner, square).to(self.counterweight)
-        self.counterweight = torch.where(found.isfinite(), found, 0.0)
+        weight = _counterweight(*found).to(self.counterweight)
+        self.counterweight = torch.where(weight.isfinite(), weight, 0.0)
 
     def _raised(self, step: Step, weights: Tensor) -> Tensor:
         if not self._applies_to(step):
@@ -178,10 +190,6 @@ class Primary(Wrapper):
         primary = gradients.combine(self.is_primary.to(values.dtype)).to(update.dtype)
         gram = Gradients(torch.stack([update, primary])).gram()
         return update + _counterweight(gram[0, 1], gram[1, 1]).to(update.dtype) * primary
-
-
-def _leaves(terms: Terms) -> Sequence[Tensor]:
-    return shared.parameters(terms.tensors).everything
 
 
 def _counterweight(inner: Tensor, square: Tensor) -> Tensor:

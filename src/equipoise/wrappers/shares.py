@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from equipoise.autograd.precision import full_precision
+from equipoise.autograd.targets import Held
 from equipoise.balancer import Balancer, Decide, Outcome, Step
 from equipoise.gradients.measure import Meter
 from equipoise.gradients.measuring import Measuring
@@ -66,12 +67,13 @@ class Shares(Wrapper):
 
     def __init__(self, balancer: Balancer, shares: PerLoss, *, wrt: Wrt = "shared") -> None:
         super().__init__(balancer)
+        self.looks_at = "norms" if balancer.looks_at == "losses" else balancer.looks_at
         found = per_loss(shares, self.names, "shares")
         if bool((found < 0).any()) or not bool(found.any()):
             msg = f"`shares` is {shares}; it has no negative number and not only zeros."
             raise ValueError(msg)
         self.option("shares", found)
-        self._wrt: tuple[Wrt] = (wrt,)  # no submodule of ours
+        self._wrt: Held[Wrt] = Held(wrt)
         self._meter = Meter(Measuring(), self.processes, norms_only=True)
 
     def _weights(
@@ -97,12 +99,15 @@ class Shares(Wrapper):
         self.balancer._note(scaled.terms, below.weights, below.gradients)
         return Outcome(weights * below.weights.to(weights), below.updates, measured)
 
+    def _from_beside(self, kept: dict[str, Any]) -> dict[str, Tensor]:
+        return {"shares": kept["shares"]}
+
     def _measure(self, step: Step, wrt: Wrt | None) -> Gradients | None:
         """The gradients whose norms are divided; ``None`` where the weights rest."""
         if not step.counts:
             return None
         terms = step.terms
-        watched = self._meter.watch(terms, self._wrt[0] if wrt is None else wrt)
+        watched = self._meter.watch(terms, self._wrt.named if wrt is None else wrt)
         if watched is None:
             return None
         return self._meter.run(terms, watched, retain_graph=True, applies=False).gradients

@@ -4,10 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from equipoise.benchmarks.compare.request import TrainingOptions
+from equipoise.benchmarks.compare.training import start_trial, train
 from equipoise.benchmarks.methods import Method
 from equipoise.benchmarks.problems.digits import class_losses, digits
-from equipoise.benchmarks.request import Options
-from equipoise.benchmarks.training import start_trial, train
 
 
 def test_right_weights_give_back_the_ordinary_cross_entropy():
@@ -66,7 +66,7 @@ def test_indices_lie_between_0_and_1_for_every_class():
 @pytest.mark.slow
 def test_mtadam_comes_close_to_the_right_weights_and_far_above_the_wrong_ones():
     problem = digits()
-    options = Options(problem.epochs, problem.batch_size, problem.lr)
+    options = TrainingOptions(problem.epochs, problem.batch_size, problem.lr)
 
     def accuracy(name: str) -> float:
         runs = (

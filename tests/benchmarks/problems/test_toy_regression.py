@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from equipoise.benchmarks.compare.training import start_trial
 from equipoise.benchmarks.problems.toy_regression import toy_regression, toy_regression_ten
-from equipoise.benchmarks.training import start_trial
 
 
 @pytest.mark.parametrize(("build", "tasks"), [(toy_regression, 2), (toy_regression_ten, 10)])

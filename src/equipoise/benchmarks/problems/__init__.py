@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from types import MappingProxyType
 
 from equipoise.benchmarks.problem import Problem, load_problem
 from equipoise.benchmarks.problems.digits import digits
 from equipoise.benchmarks.problems.toy_regression import toy_regression, toy_regression_ten
-from equipoise.benchmarks.request import RequestError
+from equipoise.benchmarks.refusal import RequestError, did_you_mean
 
 PROBLEMS: MappingProxyType[str, Callable[[], Problem]] = MappingProxyType(
     {
@@ -40,6 +39,5 @@ def find_problem(name: str) -> Problem:
         return load_problem(name)
     if name in PROBLEMS:
         return PROBLEMS[name]()
-    close = difflib.get_close_matches(name, PROBLEMS, n=1)
-    hint = f"Did you mean {close[0]!r}?" if close else f"There are {', '.join(PROBLEMS)}."
-    raise RequestError(f"Unknown problem {name!r}. {hint} Your own is given as module:function.")
+    hint = did_you_mean(name, PROBLEMS) or f"There are {', '.join(PROBLEMS)}. "
+    raise RequestError(f"Unknown problem {name!r}. {hint}Your own is given as module:function.")

@@ -1,0 +1,61 @@
+"""What `equipoise bench` shows in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from equipoise.benchmarks.bench.contest import run_bench
+from equipoise.benchmarks.bench.prices import write_bench
+from equipoise.benchmarks.bench.report import write_report
+from equipoise.benchmarks.bench.table import COLUMNS, NOTES, by_setting, cells, title, unsteady
+
+if TYPE_CHECKING:
+    from equipoise.benchmarks.bench.prices import Bench
+    from equipoise.benchmarks.bench.request import PriceRequest
+
+
+def show_bench(request: PriceRequest, folder: Path) -> None:
+    """Runs a benchmark in front of the user and writes `bench.json` and `bench.html`.
+
+    Args:
+        request: What to measure.
+        folder: Where the files go. They are written after each model and number of losses, so that
+            an interruption costs only the one at work.
+    """
+    console, shown, skipped = Console(), 0, 0
+    with console.status("Measuring.") as status:
+        for bench in run_bench(request, status.update):
+            write_bench(folder, bench)
+            for table in list(price_tables(bench))[shown:]:
+                console.print(table)
+            for line in bench.skipped[skipped:]:
+                console.print(line, soft_wrap=True)
+            shown, skipped = shown + 1, len(bench.skipped)
+            console.print(f"Page: {write_report(folder, bench)}", soft_wrap=True)
+    console.print(NOTES)
+    console.print(unsteady(bench.prices), soft_wrap=True)
+
+
+def price_tables(bench: Bench) -> Iterator[Table]:
+    """The tables, one for each model and number of losses.
+
+    Args:
+        bench: What was measured.
+
+    Yields:
+        A table with one row for each method, in the order of `Bench.prices`.
+    """
+    for setting, prices in by_setting(bench.prices):
+        table = Table(title=setting, box=SIMPLE, padding=(0, 1, 0, 0))
+        table.add_column("", overflow="fold")
+        for column in COLUMNS:
+            table.add_column(column, justify="right", no_wrap=True)
+        for price in prices:
+            table.add_row(title(price), *cells(price))
+        yield table

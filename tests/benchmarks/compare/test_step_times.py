@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import dataclasses
+
+from equipoise.benchmarks.compare.step_times import read_timing, relative_step_times, write_timing
+from tests.benchmarks.compare.conftest import EXPERIMENT, OPTIONS
+from tests.benchmarks.small import problem
+
+
+def test_every_method_gets_a_positive_ratio(comparison):
+    ratios = relative_step_times(problem(), comparison.methods, OPTIONS, seed=0)
+    assert list(ratios) == ["equal", "gradnorm:every=2", "mtadam"]
+    assert all(ratio > 0 for ratio in ratios.values())
+
+
+def test_all_methods_take_turns_with_the_plain_sum(comparison):
+    taken = []
+
+    def start(seed):
+        trial = problem().start(seed)
+        place = len(starts)
+        starts.append(place)
+
+        def compute_losses(x):
+            taken.append(place)
+            return trial.compute_losses(x)
+
+        return dataclasses.replace(trial, compute_losses=compute_losses)
+
+    starts = []
+    watched = dataclasses.replace(problem(), start=start)
+    relative_step_times(watched, comparison.methods, OPTIONS, seed=0)
+    turns = [place for place, before in zip(taken[1:], taken, strict=False) if place != before]
+    plain = 3  # started after the three methods
+    pairs = list(zip(turns[-2 * 3 * 7 :: 2], turns[-2 * 3 * 7 + 1 :: 2], strict=True))
+    assert {before for before, _ in pairs} == {plain}
+    rounds = [sorted(place for _, place in pairs[i : i + 3]) for i in range(0, 3 * 7, 3)]
+    assert rounds == [[0, 1, 2]] * 7
+
+
+def test_ratios_of_other_methods_stay_and_those_of_other_options_do_not(tmp_path):
+    write_timing(tmp_path, EXPERIMENT, {"equal": 1.0, "mtadam": 2.0})
+    write_timing(tmp_path, EXPERIMENT, {"mtadam": 3.0})
+    assert read_timing(tmp_path, EXPERIMENT) == {"equal": 1.0, "mtadam": 3.0}
+    longer = dataclasses.replace(EXPERIMENT, options=dataclasses.replace(OPTIONS, batch_size=4))
+    assert read_timing(tmp_path, longer) == {}
+    write_timing(tmp_path, longer, {"equal": 4.0})
+    assert read_timing(tmp_path, EXPERIMENT) == {}
+
+
+def test_nothing_measured_is_no_ratio(tmp_path):
+    assert read_timing(tmp_path, EXPERIMENT) == {}
