@@ -11,39 +11,30 @@ import functools
 import heapq
 import operator
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-import torch
 from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
 from torch.nn.parallel.distributed import _DDPSink
 from torch.utils.checkpoint import CheckpointFunction
+
+from equipoise.autograd.vectors import roots_of
 
 if TYPE_CHECKING:
     from torch.autograd.graph import GradientEdge, Node
 
 LEAF = (1 << 64) - 1  # the sequence number of every leaf; leaves are told by it
 _SINK: type = _DDPSink._backward_cls
-_STACK, _UNBIND = (
-    type(made.grad_fn)
-    for made in (
-        torch.stack([torch.zeros((), requires_grad=True)]),
-        torch.zeros(1, requires_grad=True).unbind()[0],
-    )
-)
 
 
+Edge: TypeAlias = "tuple[Node, int]"
+"""A node and the number of its output."""
 Users: TypeAlias = "dict[Node, list[tuple[Node, int]]]"
 """The users of each node: nodes, and as which of their inputs they use it."""
 
 
 class SharingError(ValueError):
     """The losses do not share what was asked for."""
-
-
-class _Edge(NamedTuple):
-    node: Node
-    output: int
 
 
 class Parting:
@@ -58,9 +49,9 @@ class Parting:
         self._pending: set[Node] = set()
         self._heap: list[tuple[int, int, Node]] = []
         self._passed_over: set[Node] = set()
-        roots = [_root(loss) for loss in losses]
-        self.roots = [node for node, _ in roots]
-        for i, (node, output) in enumerate(roots):
+        roots = [(i, *edge) for i, loss in enumerate(losses) for edge in roots_of(loss)]
+        self.roots = [node for _, node, _ in roots]
+        for i, node, output in roots:
             self._reach(node, output, 1 << i)
         self._close()
 
@@ -147,22 +138,6 @@ def inputs_of(node: Node, output: int) -> list[tuple[Node, int]]:
     return [(child, number) for child, number in chosen if child is not None]
 
 
-def _root(loss: Tensor) -> tuple[Node, int]:
-    """Where the walk from a loss begins.
-
-    Losses stacked into one tensor and taken apart again are followed each on its own: autograd
-    knows the two operations only as places where all of them meet.
-    """
-    edge = get_gradient_edge(loss)
-    if isinstance(edge.node, _UNBIND):
-        stack = edge.node.next_functions[0][0]
-        if stack is not None and isinstance(stack, _STACK):
-            node, output = stack.next_functions[edge.output_nr]
-            if node is not None:
-                return node, output
-    return edge.node, edge.output_nr
-
-
 def _above(frontier: Sequence[Node]) -> set[Node]:
     """The nodes at or below the frontier from which another node of the frontier is reached."""
     if len(frontier) < 2:
@@ -245,6 +220,39 @@ def users_of(losses: Sequence[Tensor]) -> Users:
     return users
 
 
+def reach_of(losses: Sequence[Tensor], targets: Collection[Node]) -> int:
+    """A bit mask of the losses that reach some of the targets; it looks at nothing below them.
+
+    Args:
+        losses: The live scalars of a step.
+        targets: Nodes of its graph.
+    """
+    floor = -1 if any(t._sequence_nr() == LEAF for t in targets) else _oldest(targets)
+    masks: dict[Node, int] = {}
+    heap: list[tuple[int, int, Node]] = []
+
+    def reach(node: Node, mask: int) -> None:
+        known = masks.get(node, 0)
+        number = node._sequence_nr()
+        if known | mask != known and (number == LEAF or number >= floor):
+            masks[node] = known | mask
+            heapq.heappush(heap, (-number, id(node), node))
+
+    for i, loss in enumerate(losses):
+        for node, _ in roots_of(loss):
+            reach(node, 1 << i)
+    while heap:
+        node = heapq.heappop(heap)[2]
+        for child, _ in node.next_functions:
+            if child is not None:
+                reach(child, masks[node])
+    return functools.reduce(operator.or_, (masks.get(target, 0) for target in targets), 0)
+
+
+def _oldest(nodes: Iterable[Node]) -> int:
+    return min(node._sequence_nr() for node in nodes)
+
+
 def refuse_reentrant_checkpoint(node: Node) -> None:
     """Raises at a node that hides the parameters below it."""
     if isinstance(node, CheckpointFunction._backward_cls):
@@ -257,9 +265,18 @@ def refuse_reentrant_checkpoint(node: Node) -> None:
 
 
 def is_compiled_node(node: Node) -> bool:
-    """Whether a node is the backward of a compiled function."""
+    """Whether a node is the backward of a compiled function.
+
+    One of TorchScript has no class of its own in Python, as all other functions do, and goes by the
+    name of C++ functions in general.
+    """
     function = getattr(type(node), "_forward_cls", None)
-    return hasattr(function, "compiled_fw")
+    return hasattr(function, "compiled_fw") or not node.name().endswith(type(node).__name__)
+
+
+def is_leaf(node: Node) -> bool:
+    """Whether a node stands for a leaf of the graph."""
+    return node._sequence_nr() == LEAF
 
 
 def variable(leaf: Node) -> Tensor:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import heapq
 import itertools
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+import operator
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -39,11 +41,15 @@ class Parameters:
         inputs: Other leaves shared by losses: the coordinates of a physics-informed network (see
             `watchable`), the critic that a generator's step does not train. They get a gradient,
             but are not watched.
+        apart: The losses that reach none of the shared parameters.
+        reach: For each leaf, a bit mask of the losses that reach it.
     """
 
     shared: tuple[Tensor, ...]
     own: tuple[tuple[Tensor, ...], ...]
     inputs: tuple[Tensor, ...]
+    apart: tuple[int, ...] = ()
+    reach: Mapping[Tensor, int] = field(default_factory=dict)
 
     @property
     def everything(self) -> tuple[Tensor, ...]:
@@ -81,9 +87,9 @@ def refuse_parting_in_compiled(parting: Parting, instead: str) -> None:
     for node, outputs in parting.edges.items():
         if len(set(outputs.values())) > 1 and is_compiled_node(node):
             msg = (
-                "The paths of the losses part inside a compiled function, where shared parameters "
-                f"and heads cannot be told apart. Pass {instead}, or compile the shared part "
-                "alone: `model.trunk.compile()`."
+                "The paths of the losses part inside a compiled or scripted function, where shared "
+                f"parameters and heads cannot be told apart. Pass {instead}, or compile the shared "
+                "part alone: `model.trunk.compile()`."
             )
             raise SharingError(msg)
 
@@ -126,7 +132,52 @@ def parameters(
         watched = [leaf for leaf in shared if leaf in trained]
     kept = set(watched)
     inputs = tuple(leaf for leaf in shared if leaf not in kept)
-    return Parameters(tuple(watched), tuple(own), inputs)
+    apart = not_reaching(watched, leaves, parting.count)
+    return Parameters(tuple(watched), tuple(own), inputs, apart, leaves)
+
+
+def not_reaching(
+    targets: Iterable[Tensor], reach: Mapping[Tensor, int], count: int
+) -> tuple[int, ...]:
+    """The losses that reach none of the targets.
+
+    Args:
+        targets: Leaves of the graph.
+        reach: For each leaf, a bit mask of the losses that reach it.
+        count: How many losses there are.
+    """
+    reached = functools.reduce(operator.or_, (reach.get(target, 0) for target in targets), 0)
+    return tuple(i for i in range(count) if not reached >> i & 1)
+
+
+def company(found: Parameters, count: int) -> tuple[int, ...]:
+    """The losses to compare at one place, where not all of them ever meet.
+
+    Those that reach the parameter which most of them reach (of several, those that have the most
+    elements in common). Each other one may share something with one of them, as a penalty on a head
+    does with the loss of that head, but no more.
+
+    Args:
+        found: What the losses share.
+        count: How many losses there are.
+
+    Returns:
+        Their positions; none where no two losses share a parameter, or others have as much a claim.
+    """
+    sizes: dict[int, int] = {}
+    for leaf in found.shared:
+        mask = found.reach[leaf]
+        sizes[mask] = sizes.get(mask, 0) + leaf.numel()
+    if not sizes:
+        return ()
+    chosen = max(sizes, key=lambda mask: (mask.bit_count(), sizes[mask]))
+    for i in range(count):
+        if chosen >> i & 1:
+            continue
+        others = functools.reduce(operator.or_, (m for m in sizes if m >> i & 1), 0) & chosen
+        if others.bit_count() > 1:
+            return ()
+    return tuple(i for i in range(count) if chosen >> i & 1)
 
 
 def representation(
