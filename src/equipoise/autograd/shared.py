@@ -26,6 +26,7 @@ from equipoise.autograd.graph import (
     variable,
 )
 from equipoise.autograd.inputs import watchable
+from equipoise.autograd.operations import INDEXED
 
 if TYPE_CHECKING:
     from torch.autograd.graph import GradientEdge, Node
@@ -335,9 +336,16 @@ def _without_inputs(
 
 
 def _parametric(node: Node, depth: int = 6) -> tuple[Tensor, ...]:
-    """The parameters that a node computes from, if it computes from parameters alone; else none."""
+    """The parameters that a node computes from, if it computes from parameters alone; else none.
+
+    Data that needs no gradient is no edge of the graph. Most operations show a gap in its place,
+    but a look-up has none for its indices, nor a copy of a query for each sample: what they make of
+    a parameter is data, and else all that is computed from an embedding would be one layer.
+    """
     if node._sequence_nr() == LEAF:
-        return (variable(node),)
+        return (variable(node),) if variable(node).requires_grad else ()
+    if isinstance(node, INDEXED):
+        return ()
     found: list[Tensor] = []
     for child, _ in node.next_functions:
         part = _parametric(child, depth - 1) if child is not None and depth else ()
