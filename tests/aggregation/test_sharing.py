@@ -11,7 +11,7 @@ from torch import nn
 import equipoise as eq
 from equipoise.autograd.graph import SharingError
 from tests.methods import NAMES, make, of_kind
-from tests.models import flat_grad, jacobian
+from tests.models import MultiHead, batch, flat_grad, jacobian
 
 LOOKING = [name for name in NAMES if name not in of_kind(looks_at="losses")]
 every_method = pytest.mark.parametrize("name", LOOKING)
@@ -225,3 +225,49 @@ def test_a_loss_that_reaches_only_what_is_not_watched_is_told_what_to_write(name
     record = make(name, wrt="shared", trained=trained).backward(losses)
     assert record.apart == ()
     assert field.grad is not None
+
+
+FROZEN = {
+    "half of the trunk": lambda model: model.trunk[0],
+    "a bias of the trunk": lambda model: model.trunk[2].bias,
+    "a head": lambda model: model.heads[0],
+}
+
+
+@pytest.mark.parametrize("part", FROZEN)
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_frozen_between_the_passes_gets_no_gradient_and_the_rest_what_it_would(
+    name, part
+) -> None:
+    model, x = MultiHead(3), batch()
+    torch.manual_seed(0)
+    balancer = make(name)
+    losses = model(x)
+    FROZEN[part](model).requires_grad_(requires_grad=False)
+    record = balancer.backward(losses)
+    assert all((p.grad is not None) == p.requires_grad for p in model.parameters())
+    if balancer.weighting and balancer.heads == "weighted":
+        trained = [p for p in model.parameters() if p.requires_grad]
+        rows = jacobian(model(x), trained)
+        torch.testing.assert_close(flat_grad(trained), record.weights.to(rows) @ rows)
+
+
+@pytest.mark.parametrize("when", ["before", "between"])
+@pytest.mark.parametrize("wrt", ["shared", "last_shared"])
+@every_method
+def test_a_trunk_that_is_not_trained_is_an_error_in_its_own_words(name, when, wrt) -> None:
+    model = MultiHead(3)
+    if when == "before":
+        model.trunk.requires_grad_(requires_grad=False)
+    losses = model(batch())
+    model.trunk.requires_grad_(requires_grad=False)
+    with pytest.raises(SharingError, match=r"requires a gradient.*requires_grad_\(False\)"):
+        make(name, wrt=wrt).backward(losses)
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_adaptive_ratio_names_the_losses_that_share_nothing() -> None:
+    x = torch.rand(4, 3)
+    losses = {"pixel": nn.Linear(3, 1)(x).sum(), "critic": nn.Linear(3, 1)(x).sum()}
+    with pytest.raises(SharingError, match="No two of 'pixel', 'critic' share"):
+        eq.AdaptiveRatio(["pixel", "critic"]).backward(losses)

@@ -66,7 +66,8 @@ class Parting:
     def _reach(self, node: Node, output: int, losses: int) -> None:
         number = node._sequence_nr()
         if number == LEAF:
-            self.leaves[node] = self.leaves.get(node, 0) | losses
+            if variable(node).requires_grad:  # it may have been frozen since the forward pass
+                self.leaves[node] = self.leaves.get(node, 0) | losses
             return
         outputs = self.edges.setdefault(node, {})
         known = outputs.get(output, 0)
@@ -193,7 +194,8 @@ def below(frontier: Iterable[Node]) -> dict[Node, None]:
     while stack:
         node = stack.pop()
         if node._sequence_nr() == LEAF:
-            leaves[node] = None
+            if variable(node).requires_grad:
+                leaves[node] = None
             continue
         refuse_reentrant_checkpoint(node)
         for child, _ in node.next_functions:

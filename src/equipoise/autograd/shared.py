@@ -31,6 +31,11 @@ from equipoise.autograd.operations import INDEXED
 if TYPE_CHECKING:
     from torch.autograd.graph import GradientEdge, Node
 
+UNTRAINED = (
+    " Where their shared part is under `requires_grad_(False)` on purpose, there is nothing to "
+    "balance: write `sum(losses).backward()`."
+)
+
 
 @dataclass(frozen=True)
 class Parameters:
@@ -292,8 +297,12 @@ def last_shared(
         if not fallback or (_has_weight(layer) and not _has_weight(fallback)):
             fallback = layer
     if not fallback:
-        msg = "The losses share no parameter, so there is no last shared layer."
-        raise SharingError(msg + _who_meets_whom(parting, names))
+        msg = (
+            "The losses share no parameter that requires a gradient: there is no last shared layer."
+        )
+        raise SharingError(
+            msg + (UNTRAINED if parting.meeting else _who_meets_whom(parting, names))
+        )
     return fallback
 
 
@@ -306,7 +315,8 @@ def _layers(frontier: Sequence[Node]) -> Iterable[tuple[Tensor, ...]]:
     while heap:
         number, _, node = heapq.heappop(heap)
         if -number == LEAF:
-            yield (variable(node),)
+            if variable(node).requires_grad:
+                yield (variable(node),)
             continue
         refuse_reentrant_checkpoint(node)
         layer: dict[Tensor, None] = {}
@@ -366,7 +376,10 @@ def _who_meets_whom(parting: Parting, names: Sequence[str] | None) -> str:
     met = [mask for mask in masks if mask & (mask - 1)]
     if not met:
         every = ", ".join(map(repr, names))
-        return f" No two of {every} share anything; check that they come from one model."
+        return (
+            f" No two of {every} share anything that requires a gradient; check that they come "
+            f"from one model.{UNTRAINED}"
+        )
     lonely = [name for i, name in enumerate(names) if not any(mask >> i & 1 for mask in met)]
     if not lonely:
         return " Some share parameters pairwise only: use wrt='shared'."
@@ -389,7 +402,7 @@ def leaves_around(
     leaves: dict[Tensor, None] = {}
     while stack:
         node, output = stack.pop()
-        if node._sequence_nr() == LEAF:
+        if node._sequence_nr() == LEAF and variable(node).requires_grad:
             leaves[variable(node)] = None
         for edge in inputs_of(node, output):
             if edge not in cut and edge not in seen:

@@ -174,7 +174,7 @@ def _watch_shared(
         msg = (
             f"The losses {', '.join(map(repr, called))} share no parameter that requires a "
             "gradient, so there is nothing to balance between them. Check that they come from one "
-            "model whose shared part is not frozen, or name what to watch with `wrt`."
+            f"model, or name what to watch with `wrt`.{shared.UNTRAINED}"
         )
         raise SharingError(msg)
     _refuse_unwatched(leaves, names, trained)
