@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import heapq
-import itertools
 import operator
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,11 +20,10 @@ from equipoise.autograd.graph import (
     inputs_of,
     is_compiled_node,
     reaching,
-    refuse_reentrant_checkpoint,
     variable,
 )
 from equipoise.autograd.inputs import watchable
-from equipoise.autograd.operations import INDEXED
+from equipoise.autograd.layers import newest_layer, parametric
 
 if TYPE_CHECKING:
     from torch.autograd.graph import GradientEdge, Node
@@ -90,6 +87,7 @@ def refuse_parting_in_compiled(parting: Parting, instead: str) -> None:
     """
     if parting.count < 2:
         return
+    # One set of losses on all outputs means that they part above it, where the graph can be read.
     for node, outputs in parting.edges.items():
         if len(set(outputs.values())) > 1 and is_compiled_node(node):
             msg = (
@@ -123,10 +121,12 @@ def parameters(
         (True, True)
     """
     parting = _parting(losses)
+    # Above the meeting the walk has noted who reaches a leaf; below, everybody does. A leaf on both
+    # sides (tied weights) is everybody's, so the second takes precedence.
     masks = dict(parting.leaves)
     masks.update(dict.fromkeys(below(parting.meeting), parting.full))
     leaves = {variable(node): mask for node, mask in masks.items()}
-    single = parting.count == 1
+    single = parting.count == 1  # then all that it reaches is what there is to watch
     shared = [leaf for leaf, mask in leaves.items() if single or mask & (mask - 1)]
     own = [
         tuple(leaf for leaf, mask in leaves.items() if mask == 1 << i and not single)
@@ -214,6 +214,7 @@ def representation(
     if not frontier:
         msg = "The losses never all meet in the graph, so there is no shared representation."
         raise SharingError(msg + _who_meets_whom(parting, names))
+    # The outputs of a node that were reached: others have no gradient. A leaf has only one.
     newest_first = sorted(frontier, key=lambda node: -node._sequence_nr())
     return tuple(
         torch.autograd.graph.GradientEdge(node, output)
@@ -235,7 +236,7 @@ def _go_below_untrained(parting: Parting, trained: Collection[Tensor]) -> None:
 
     def on_the_way(node: Node) -> bool:
         children = [child for child, _ in node.next_functions if child is not None]
-        used = [leaf for child in children for leaf in _parametric(child)]
+        used = [leaf for child in children for leaf in parametric(child)]
         return not any(leaf in trained for leaf in used)
 
     parting.pass_over(node for node in parting.leaves if untrained(variable(node)))
@@ -258,7 +259,9 @@ def heads(parting: Parting) -> tuple[tuple[Tensor, ...], ...] | None:
     frontier = set(parting.meeting)
     above = {node: mask for node, mask in parting.leaves.items() if node not in frontier}
     if not above.keys().isdisjoint(below(parting.meeting)):
-        return None
+        return (
+            None  # a pass from the representation on would miss the part that comes through heads
+        )
     return tuple(
         tuple(variable(node) for node, mask in above.items() if mask >> i & 1)
         for i in range(parting.count)
@@ -288,81 +291,15 @@ def last_shared(
         SharingError: If the losses never all meet, or share no parameter.
     """
     parting = _parting(losses)
-    fallback: tuple[Tensor, ...] = ()
-    for found in _layers(parting.meeting):
-        layer = _without_inputs(found, trained)
-        # An input that requires gradients is a leaf too, but no layer if there are any.
-        if _has_weight(layer) and (trained or isinstance(layer[0], nn.Parameter)):
-            return layer
-        if not fallback or (_has_weight(layer) and not _has_weight(fallback)):
-            fallback = layer
-    if not fallback:
+    layer = newest_layer(parting.meeting, trained)
+    if not layer:
         msg = (
             "The losses share no parameter that requires a gradient: there is no last shared layer."
         )
         raise SharingError(
             msg + (UNTRAINED if parting.meeting else _who_meets_whom(parting, names))
         )
-    return fallback
-
-
-def _layers(frontier: Sequence[Node]) -> Iterable[tuple[Tensor, ...]]:
-    """The layers at and below the frontier, newest first."""
-    seen = set(frontier)
-    order = itertools.count()
-    heap = [(-node._sequence_nr(), next(order), node) for node in frontier]
-    heapq.heapify(heap)
-    while heap:
-        number, _, node = heapq.heappop(heap)
-        if -number == LEAF:
-            if variable(node).requires_grad:
-                yield (variable(node),)
-            continue
-        refuse_reentrant_checkpoint(node)
-        layer: dict[Tensor, None] = {}
-        for child, _ in node.next_functions:
-            if child is None:
-                continue
-            own = _parametric(child)
-            layer.update(dict.fromkeys(own))
-            if not own and child not in seen:
-                seen.add(child)
-                heapq.heappush(heap, (-child._sequence_nr(), next(order), child))
-        if layer:
-            yield tuple(layer)
-
-
-def _has_weight(layer: tuple[Tensor, ...]) -> bool:
-    return any(leaf.ndim >= 2 for leaf in layer)
-
-
-def _without_inputs(
-    layer: tuple[Tensor, ...], trained: Collection[Tensor] | None
-) -> tuple[Tensor, ...]:
-    """Those of a layer's leaves that are trained; if that is not said, its parameters if any."""
-    if trained is not None:
-        return tuple(leaf for leaf in layer if leaf in trained)
-    return tuple(leaf for leaf in layer if isinstance(leaf, nn.Parameter)) or layer
-
-
-def _parametric(node: Node, depth: int = 6) -> tuple[Tensor, ...]:
-    """The parameters that a node computes from, if it computes from parameters alone; else none.
-
-    Data that needs no gradient is no edge of the graph. Most operations show a gap in its place,
-    but a look-up has none for its indices, nor a copy of a query for each sample: what they make of
-    a parameter is data, and else all that is computed from an embedding would be one layer.
-    """
-    if node._sequence_nr() == LEAF:
-        return (variable(node),) if variable(node).requires_grad else ()
-    if isinstance(node, INDEXED):
-        return ()
-    found: list[Tensor] = []
-    for child, _ in node.next_functions:
-        part = _parametric(child, depth - 1) if child is not None and depth else ()
-        if not part:
-            return ()
-        found.extend(part)
-    return tuple(found)
+    return layer
 
 
 def _parting(losses: Sequence[Tensor] | Parting) -> Parting:
@@ -396,6 +333,7 @@ def leaves_around(
     losses: Sequence[Tensor], targets: Iterable[Tensor | GradientEdge]
 ) -> list[Tensor]:
     """The leaves that losses reach on paths through none of the targets."""
+    # Edges, not nodes: a path may enter the node of a target by another of its outputs.
     cut = set(edges_of(targets))
     stack = [edge for edge in edges_of(losses) if edge not in cut]
     seen = set(stack)
