@@ -532,6 +532,9 @@ class Balancer(Stateful, ABC):
             total=total,
             norms=None if norms is None else spread(norms, present, count, torch.nan),
             cosines=None if cosines is None else spread(cosines, present, count, torch.nan),
+            apart=()
+            if gradients is None
+            else tuple(terms.present_names[i] for i in gradients.apart),
         )
         if self.learning and (terms.given is not None or self.processes.count == 1):
             counted = values.isfinite().all().to(weights.dtype).expand(len(present))

@@ -164,6 +164,25 @@ class Terms:
         here = tuple(range(len(kept)))
         return Terms(self.names, present, tensors, here, constants=self.constants)
 
+    def among(self, places: Sequence[int]) -> Terms:
+        """The same step, had it only some of its losses.
+
+        Args:
+            places: Theirs in ``present``, ascending.
+        """
+        kept = [
+            (places.index(place), tensor)
+            for place, tensor in zip(self.here, self.tensors, strict=True)
+            if place in places
+        ]
+        return replace(
+            self,
+            present=tuple(self.present[place] for place in places),
+            tensors=tuple(tensor for _, tensor in kept),
+            here=tuple(place for place, _ in kept),
+            given=None if self.given is None else self.given[list(places)],
+        )
+
     def times(self, factors: Tensor) -> Terms:
         """The same step with each loss multiplied.
 

@@ -23,6 +23,8 @@ class Record:
         total: ``[]`` the plain sum of the losses that are there, for schedulers and early stopping.
         norms: ``[T]`` gradient norms (of the losses times their priorities), if measured.
         cosines: ``[T, T]`` cosines between gradients, if measured.
+        apart: The names of losses that share nothing with the others where gradients were watched:
+            they count with their priority.
     """
 
     names: tuple[str, ...]
@@ -32,6 +34,7 @@ class Record:
     total: Tensor
     norms: Tensor | None = None
     cosines: Tensor | None = None
+    apart: tuple[str, ...] = ()
 
     def report(self) -> dict[str, float]:
         """The record as flat numbers, ready for any logger; absent losses are left out.

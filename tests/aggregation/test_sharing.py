@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+import equipoise as eq
+from equipoise.autograd.graph import SharingError
 from tests.methods import NAMES, make, of_kind
-from tests.models import flat_grad, jacobian
+from tests.models import MultiHead, batch, flat_grad, jacobian
 
 LOOKING = [name for name in NAMES if name not in of_kind(looks_at="losses")]
 every_method = pytest.mark.parametrize("name", LOOKING)
@@ -113,3 +115,159 @@ def test_a_copy_of_a_balancer_names_the_same_model(name) -> None:
     balancer.backward(model.losses(noise()))
     copied.backward(model.losses(noise()))
     assert not dict(copied.named_parameters())
+
+
+class Beside(nn.Module):
+    """Two losses on a trunk, and one that has nothing to do with it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, 6), nn.Tanh())
+        self.heads = nn.ModuleList(nn.Linear(6, 1) for _ in range(2))
+        self.codebook = nn.Parameter(torch.rand(7))
+        self.double()
+
+    def losses(self, x: torch.Tensor) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        hidden = self.trunk(x)
+        a, c = ((i + 1) * (head(hidden) - i).square().mean() for i, head in enumerate(self.heads))
+        return {"a": a, "b": 3 * self.codebook.square().sum(), "c": c}, hidden
+
+
+PLACES = ["shared", "last_shared", "representation", "module", "tensor"]
+
+
+@pytest.mark.filterwarnings("ignore:Loss 'b' shares nothing")
+@pytest.mark.parametrize("place", PLACES)
+@every_method
+def test_a_loss_that_shares_nothing_counts_with_its_priority_as_if_absent(name, place) -> None:
+    model = Beside()
+    options = {"priorities": {"a": 0.5, "b": 1.7}}
+    torch.manual_seed(0)
+    one = make(name, **options)
+    torch.manual_seed(0)
+    other = make(name, **options)
+    trained = [*model.trunk.parameters(), *model.heads.parameters()]
+    for _ in range(3):
+        x = noise()
+        found, expected = [], []
+        for balancer, kept in ((one, found), (other, expected)):
+            model.zero_grad()
+            losses, hidden = model.losses(x)
+            if balancer is other:
+                del losses["b"]
+            wrt = {"module": model.trunk, "tensor": hidden}.get(place, place)
+            record = balancer.backward(losses, wrt=wrt)
+            kept.extend([record, flat_grad(trained), model.codebook.grad])
+        assert found[0].apart == ("b",) or name == "adaptiveratio"  # which looks at a and c alone
+        assert found[0].weights[1] == 1.7
+        torch.testing.assert_close(found[0].weights[::2], expected[0].weights[::2])
+        # Draws are laid onto leaves in the order of the walk, which the codebook changes.
+        if (name, place) != ("graddrop", "shared"):
+            torch.testing.assert_close(found[1], expected[1])
+        torch.testing.assert_close(found[2], 1.7 * 6 * model.codebook.detach())
+
+
+@pytest.mark.parametrize("name", [n for n in LOOKING if n != "adaptiveratio"])
+def test_the_loss_that_shares_nothing_is_named_once(name) -> None:
+    model, balancer = Beside(), make(name)
+
+    def train() -> None:
+        for _ in range(3):
+            balancer.backward(model.losses(noise())[0])
+
+    with pytest.warns(UserWarning, match="Loss 'b' shares nothing") as told:
+        train()
+    assert len(told) == 1
+
+
+@pytest.mark.filterwarnings("ignore:Loss 'b' shares nothing")
+@pytest.mark.parametrize("wrt", ["last_shared", "representation"])
+@every_method
+def test_a_penalty_on_a_head_counts_beside_the_losses_of_the_trunk(name, wrt) -> None:
+    model, x = Beside(), noise()
+    losses, _ = model.losses(x)
+    losses["b"] = model.heads[0].weight.square().sum()
+    record = make(name, wrt=wrt).backward(losses)
+    assert record.weights[1] == 1
+    head = model.heads[0].weight
+    grad = head.grad
+    data, _ = model.losses(x)
+    (own,) = torch.autograd.grad(data["a"], head)
+    torch.testing.assert_close(grad, 2 * head.detach() + record.weights[0] * own)
+
+
+@pytest.mark.filterwarnings("ignore:Loss 'b' shares nothing")
+@pytest.mark.parametrize("wrap", [lambda b: eq.Primary(b, "a"), lambda b: eq.Shares(b, [1, 2, 1])])
+@every_method
+def test_wrappers_take_a_loss_that_shares_nothing(name, wrap) -> None:
+    model = Beside()
+    for _ in range(2):
+        record = wrap(make(name)).backward(model.losses(noise())[0])
+        assert record.weights.isfinite().all()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_where_no_two_losses_share_it_is_an_error() -> None:
+    one, other = nn.Linear(3, 1), nn.Linear(3, 1)
+    x = torch.rand(4, 3)
+    for wrt in ("shared", "last_shared", "representation"):
+        with pytest.raises(SharingError):
+            eq.UPGrad(2, wrt=wrt).backward([one(x).sum(), other(x).sum()])
+
+
+@pytest.mark.parametrize("name", [n for n in LOOKING if n != "adaptiveratio"])
+def test_a_loss_that_reaches_only_what_is_not_watched_is_told_what_to_write(name) -> None:
+    net, field = nn.Linear(1, 4), torch.rand(5, 1, requires_grad=True)
+    losses = [net(field).square().mean(), net(field).mean(), field.square().mean()]
+    with pytest.raises(SharingError, match=r"Loss 'c' reaches no watched parameter.*trained="):
+        make(name, wrt="shared").backward(losses)
+    trained = [*net.parameters(), field]
+    record = make(name, wrt="shared", trained=trained).backward(losses)
+    assert record.apart == ()
+    assert field.grad is not None
+
+
+FROZEN = {
+    "half of the trunk": lambda model: model.trunk[0],
+    "a bias of the trunk": lambda model: model.trunk[2].bias,
+    "a head": lambda model: model.heads[0],
+}
+
+
+@pytest.mark.parametrize("part", FROZEN)
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_frozen_between_the_passes_gets_no_gradient_and_the_rest_what_it_would(
+    name, part
+) -> None:
+    model, x = MultiHead(3), batch()
+    torch.manual_seed(0)
+    balancer = make(name)
+    losses = model(x)
+    FROZEN[part](model).requires_grad_(requires_grad=False)
+    record = balancer.backward(losses)
+    assert all((p.grad is not None) == p.requires_grad for p in model.parameters())
+    if balancer.weighting and balancer.heads == "weighted":
+        trained = [p for p in model.parameters() if p.requires_grad]
+        rows = jacobian(model(x), trained)
+        torch.testing.assert_close(flat_grad(trained), record.weights.to(rows) @ rows)
+
+
+@pytest.mark.parametrize("when", ["before", "between"])
+@pytest.mark.parametrize("wrt", ["shared", "last_shared"])
+@every_method
+def test_a_trunk_that_is_not_trained_is_an_error_in_its_own_words(name, when, wrt) -> None:
+    model = MultiHead(3)
+    if when == "before":
+        model.trunk.requires_grad_(requires_grad=False)
+    losses = model(batch())
+    model.trunk.requires_grad_(requires_grad=False)
+    with pytest.raises(SharingError, match=r"requires a gradient.*requires_grad_\(False\)"):
+        make(name, wrt=wrt).backward(losses)
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_adaptive_ratio_names_the_losses_that_share_nothing() -> None:
+    x = torch.rand(4, 3)
+    losses = {"pixel": nn.Linear(3, 1)(x).sum(), "critic": nn.Linear(3, 1)(x).sum()}
+    with pytest.raises(SharingError, match="No two of 'pixel', 'critic' share"):
+        eq.AdaptiveRatio(["pixel", "critic"]).backward(losses)

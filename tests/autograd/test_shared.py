@@ -292,3 +292,43 @@ def test_the_last_shared_layer_of_a_residual_is_no_input_and_the_same_each_time(
         found.add(last_shared([(bend + u).square().mean(), u[0].square().sum()]))
     (layer,) = found
     assert all(isinstance(parameter, nn.Parameter) for parameter in layer)
+
+
+TABLES = {
+    "embedding": lambda table, index: nn.functional.embedding(index, table),
+    "indexing": lambda table, index: table[index],
+    "index_select": lambda table, index: table.index_select(0, index),
+    "a bag": lambda table, index: nn.functional.embedding_bag(index[None], table),
+    "gather": lambda table, index: table.gather(0, index[:, None].expand(-1, 4)),
+    "a query for each sample": lambda table, index: table[:1].expand(len(index), -1),
+    "repeated": lambda table, index: table[:1].repeat(len(index), 1),
+}
+
+
+@pytest.mark.parametrize("look_up", TABLES)
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_the_last_shared_layer_above_an_embedding_is_the_layer_and_not_the_table(
+    look_up, depth
+) -> None:
+    table = nn.Parameter(torch.rand(9, 4))
+    layers = [nn.Linear(4, 4) for _ in range(depth)]
+    hidden = TABLES[look_up](table, torch.tensor([1, 2, 5]))
+    for layer in layers:
+        hidden = layer(hidden).tanh()
+    losses = [hidden.sum(), hidden.square().sum()]
+    assert set(last_shared(losses)) == set(layers[-1].parameters())
+    assert set(parameters(losses).shared) == {table, *nn.ModuleList(layers).parameters()}
+
+
+def test_the_last_shared_layer_of_interactions_of_embeddings_is_the_layer() -> None:
+    users, items, layer = nn.Embedding(7, 4), nn.Embedding(9, 4), nn.Linear(8, 4)
+    index = torch.tensor([1, 2, 3])
+    hidden = layer(torch.cat([users(index), items(index)], dim=1)).relu()
+    assert set(last_shared([hidden.sum(), hidden.square().sum()])) == set(layer.parameters())
+
+
+def test_where_an_embedding_is_all_that_is_shared_its_table_is_the_layer() -> None:
+    table, index = nn.Embedding(7, 4), torch.tensor([1, 2, 3])
+    hidden = table(index)
+    heads = [nn.Linear(4, 1), nn.Linear(4, 1)]
+    assert last_shared([head(hidden).sum() for head in heads]) == (table.weight,)

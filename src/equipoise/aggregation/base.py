@@ -144,7 +144,7 @@ class Aggregation(Balancer):
         if watched is not None:
             run = self._meter.run(step.terms, watched, retain_graph=True, applies=False)
             gradients = run.gradients
-        return (decide or self._decide)(step, gradients), gradients
+        return self._decided(step, gradients, decide or self._decide), gradients
 
     def _step(
         self, step: Step, how: BackwardPass, wrt: Wrt | None = None, decide: Decide | None = None
@@ -157,9 +157,35 @@ class Aggregation(Balancer):
         measured = self._measure(step.terms, watched, how)
         if not self.weighting:
             return self._combined(step, how, measured)
-        weights = decide(step, measured.gradients)
+        weights = self._decided(step, measured.gradients, decide)
         updates = self._of_measured(how, step.terms, measured, weights)
         return Outcome(weights, updates, measured.gradients)
+
+    def _decided(self, step: Step, gradients: Gradients | None, decide: Decide) -> Tensor:
+        """The weights: a loss that shares nothing where one looked counts with its priority.
+
+        To the formula it is absent. Its zero row would be taken for a loss that is at its minimum.
+        """
+        if gradients is None or not gradients.apart:
+            return decide(step, gradients)
+        places = self._together(step.terms, gradients)
+        narrowed = replace(step, terms=step.terms.among(places))
+        found = decide(narrowed, gradients.among(places))
+        with self.among(step.terms.present):
+            weights = self.priorities.to(found)
+        weights = weights.clone()
+        weights[places] = found
+        return weights
+
+    def _together(self, terms: Terms, gradients: Gradients) -> list[int]:
+        """The places of the losses that share something; says once which do not."""
+        for place in gradients.apart:
+            self._warn_once(
+                f"Loss {terms.present_names[place]!r} shares nothing with the others where "
+                "gradients are watched, so it counts with its plain weight (its priority). If that "
+                "is not meant, say with `wrt` what to watch, with `trained` what this step trains."
+            )
+        return [place for place in range(len(terms.present)) if place not in gradients.apart]
 
     def _measure(self, terms: Terms, watched: Watched, how: BackwardPass) -> Measurement:
         self._warned_of_donated = self._warned_of_donated or warn_of_donated_buffers(terms.tensors)
@@ -236,10 +262,14 @@ class Aggregation(Balancer):
     def _combined(self, step: Step, how: BackwardPass, measured: Measurement) -> Outcome:
         """The update of a combined gradient; what is not watched gets the plain sum."""
         terms, gradients = step.terms, measured.gradients
-        values = self.follow(terms.values())
-        with self.among(terms.present), nullcontext() if step.due else self.untouched():
+        self.follow(terms.values())
+        places = self._together(terms, gradients)
+        some, seen = terms.among(places), gradients.among(places) if gradients.apart else gradients
+        with self.among(some.present), nullcontext() if step.due else self.untouched():
+            factors = self.priorities
+            combined = self.combine(some.values() * factors, seen.scaled(factors.clone()))
+        with self.among(terms.present):
             priorities = self.priorities.clone()
-            combined = self.combine(values * priorities, gradients.scaled(priorities))
         seed = measured.passes.seed
         combined = combined if seed is None else combined * seed.to(combined.dtype)
         if measured.rows is None:

@@ -6,14 +6,91 @@ A node's class is the only thing that says what it does, and most classes have n
 from __future__ import annotations
 
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 _leaf = torch.ones(1, 1, requires_grad=True)
+_some = torch.ones(2, 2, requires_grad=True) * 1
+_place = torch.tensor([0])
 
-ADDMM = type(torch.addmm(_leaf, _leaf, _leaf).grad_fn)
-MM = type(torch.mm(_leaf, _leaf).grad_fn)
-TRANSPOSE = type(_leaf.t().grad_fn)
-ELEMENTWISE = tuple(
-    type(made.grad_fn)
-    for made in (_leaf * _leaf, _leaf + _leaf, _leaf - _leaf, _leaf / _leaf, _leaf**_leaf)
-)
+
+def _kinds(*made: Tensor) -> tuple[type, ...]:
+    return tuple({type(tensor.grad_fn): None for tensor in made})
+
+
+def _filled() -> Tensor:
+    vector = torch.zeros(2)
+    vector[0] = _some.sum()
+    return vector
+
+
+(ADDMM,) = _kinds(torch.addmm(_leaf, _leaf, _leaf))
+(MM,) = _kinds(torch.mm(_leaf, _leaf))
+(TRANSPOSE,) = _kinds(_leaf.t())
+ELEMENTWISE = _kinds(_leaf * _leaf, _leaf + _leaf, _leaf - _leaf, _leaf / _leaf, _leaf**_leaf)
 """Operations of two tensors, element by element, that spread the smaller one."""
+
+MAPS = (
+    *ELEMENTWISE,
+    *_kinds(
+        _some**2,
+        -_some,
+        _some.abs(),
+        _some.exp(),
+        _some.log(),
+        _some.sqrt(),
+        _some.relu(),
+        _some.clamp(0),
+        _some.clamp(0, 1),
+        _some.clone(),
+        _some.double(),
+        _some.nan_to_num(),
+        *(
+            kind(_some, torch.zeros(2, 2), reduction="none")
+            for kind in (F.mse_loss, F.smooth_l1_loss, F.huber_loss)
+        ),
+        F.binary_cross_entropy_with_logits(_some, torch.zeros(2, 2), reduction="none"),
+    ),
+)
+"""Operations of which each element depends on that at its own place."""
+
+REDUCTIONS = _kinds(_some.sum(0), _some.mean(0))
+"""One number from each row, column, ..."""
+
+PARTS = _kinds(
+    _some[0],
+    _some[:1],
+    _some[_place],
+    _some.index_select(0, _place),
+    _some.masked_select(torch.eye(2).bool()),
+    _some.gather(0, torch.tensor([[0]])),
+    _some.unbind()[0],
+    _some.split(1)[0],
+    _some.as_strided((1,), (1,)),
+)
+"""Some elements of a tensor."""
+
+JOINS = _kinds(
+    torch.stack([_some]),
+    torch.cat([_some, _some]),
+    _filled(),
+    _some.view(4),
+    _some[None],
+    _some[None].squeeze(),
+    _some[None].squeeze(0),
+    _some.permute(1, 0),
+    _some.transpose(0, 1),
+    _some.t(),
+)
+"""Elements of several tensors, or of one, at other places."""
+
+INDEXED = _kinds(
+    F.embedding(_place, _some),
+    F.embedding_bag(_place[None], _some),
+    _some[_place],
+    _some.index_select(0, _place),
+    _some.gather(0, torch.tensor([[0]])),
+    _leaf.expand(2, 1),
+    _leaf.repeat(2, 1),
+)
+"""What gives a parameter the shape of the data: a look-up, or a copy for each sample."""

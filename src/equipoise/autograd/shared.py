@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import heapq
-import itertools
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+import functools
+import operator
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,13 +20,18 @@ from equipoise.autograd.graph import (
     inputs_of,
     is_compiled_node,
     reaching,
-    refuse_reentrant_checkpoint,
     variable,
 )
 from equipoise.autograd.inputs import watchable
+from equipoise.autograd.layers import newest_layer, parametric
 
 if TYPE_CHECKING:
     from torch.autograd.graph import GradientEdge, Node
+
+UNTRAINED = (
+    " Where their shared part is under `requires_grad_(False)` on purpose, there is nothing to "
+    "balance: write `sum(losses).backward()`."
+)
 
 
 @dataclass(frozen=True)
@@ -39,11 +44,15 @@ class Parameters:
         inputs: Other leaves shared by losses: the coordinates of a physics-informed network (see
             `watchable`), the critic that a generator's step does not train. They get a gradient,
             but are not watched.
+        apart: The losses that reach none of the shared parameters.
+        reach: For each leaf, a bit mask of the losses that reach it.
     """
 
     shared: tuple[Tensor, ...]
     own: tuple[tuple[Tensor, ...], ...]
     inputs: tuple[Tensor, ...]
+    apart: tuple[int, ...] = ()
+    reach: Mapping[Tensor, int] = field(default_factory=dict)
 
     @property
     def everything(self) -> tuple[Tensor, ...]:
@@ -78,12 +87,13 @@ def refuse_parting_in_compiled(parting: Parting, instead: str) -> None:
     """
     if parting.count < 2:
         return
+    # One set of losses on all outputs means that they part above it, where the graph can be read.
     for node, outputs in parting.edges.items():
         if len(set(outputs.values())) > 1 and is_compiled_node(node):
             msg = (
-                "The paths of the losses part inside a compiled function, where shared parameters "
-                f"and heads cannot be told apart. Pass {instead}, or compile the shared part "
-                "alone: `model.trunk.compile()`."
+                "The paths of the losses part inside a compiled or scripted function, where shared "
+                f"parameters and heads cannot be told apart. Pass {instead}, or compile the shared "
+                "part alone: `model.trunk.compile()`."
             )
             raise SharingError(msg)
 
@@ -111,10 +121,12 @@ def parameters(
         (True, True)
     """
     parting = _parting(losses)
+    # Above the meeting the walk has noted who reaches a leaf; below, everybody does. A leaf on both
+    # sides (tied weights) is everybody's, so the second takes precedence.
     masks = dict(parting.leaves)
     masks.update(dict.fromkeys(below(parting.meeting), parting.full))
     leaves = {variable(node): mask for node, mask in masks.items()}
-    single = parting.count == 1
+    single = parting.count == 1  # then all that it reaches is what there is to watch
     shared = [leaf for leaf, mask in leaves.items() if single or mask & (mask - 1)]
     own = [
         tuple(leaf for leaf, mask in leaves.items() if mask == 1 << i and not single)
@@ -126,7 +138,52 @@ def parameters(
         watched = [leaf for leaf in shared if leaf in trained]
     kept = set(watched)
     inputs = tuple(leaf for leaf in shared if leaf not in kept)
-    return Parameters(tuple(watched), tuple(own), inputs)
+    apart = not_reaching(watched, leaves, parting.count)
+    return Parameters(tuple(watched), tuple(own), inputs, apart, leaves)
+
+
+def not_reaching(
+    targets: Iterable[Tensor], reach: Mapping[Tensor, int], count: int
+) -> tuple[int, ...]:
+    """The losses that reach none of the targets.
+
+    Args:
+        targets: Leaves of the graph.
+        reach: For each leaf, a bit mask of the losses that reach it.
+        count: How many losses there are.
+    """
+    reached = functools.reduce(operator.or_, (reach.get(target, 0) for target in targets), 0)
+    return tuple(i for i in range(count) if not reached >> i & 1)
+
+
+def company(found: Parameters, count: int) -> tuple[int, ...]:
+    """The losses to compare at one place, where not all of them ever meet.
+
+    Those that reach the parameter which most of them reach (of several, those that have the most
+    elements in common). Each other one may share something with one of them, as a penalty on a head
+    does with the loss of that head, but no more.
+
+    Args:
+        found: What the losses share.
+        count: How many losses there are.
+
+    Returns:
+        Their positions; none where no two losses share a parameter, or others have as much a claim.
+    """
+    sizes: dict[int, int] = {}
+    for leaf in found.shared:
+        mask = found.reach[leaf]
+        sizes[mask] = sizes.get(mask, 0) + leaf.numel()
+    if not sizes:
+        return ()
+    chosen = max(sizes, key=lambda mask: (mask.bit_count(), sizes[mask]))
+    for i in range(count):
+        if chosen >> i & 1:
+            continue
+        others = functools.reduce(operator.or_, (m for m in sizes if m >> i & 1), 0) & chosen
+        if others.bit_count() > 1:
+            return ()
+    return tuple(i for i in range(count) if chosen >> i & 1)
 
 
 def representation(
@@ -157,6 +214,7 @@ def representation(
     if not frontier:
         msg = "The losses never all meet in the graph, so there is no shared representation."
         raise SharingError(msg + _who_meets_whom(parting, names))
+    # The outputs of a node that were reached: others have no gradient. A leaf has only one.
     newest_first = sorted(frontier, key=lambda node: -node._sequence_nr())
     return tuple(
         torch.autograd.graph.GradientEdge(node, output)
@@ -178,7 +236,7 @@ def _go_below_untrained(parting: Parting, trained: Collection[Tensor]) -> None:
 
     def on_the_way(node: Node) -> bool:
         children = [child for child, _ in node.next_functions if child is not None]
-        used = [leaf for child in children for leaf in _parametric(child)]
+        used = [leaf for child in children for leaf in parametric(child)]
         return not any(leaf in trained for leaf in used)
 
     parting.pass_over(node for node in parting.leaves if untrained(variable(node)))
@@ -201,7 +259,9 @@ def heads(parting: Parting) -> tuple[tuple[Tensor, ...], ...] | None:
     frontier = set(parting.meeting)
     above = {node: mask for node, mask in parting.leaves.items() if node not in frontier}
     if not above.keys().isdisjoint(below(parting.meeting)):
-        return None
+        return (
+            None  # a pass from the representation on would miss the part that comes through heads
+        )
     return tuple(
         tuple(variable(node) for node, mask in above.items() if mask >> i & 1)
         for i in range(parting.count)
@@ -231,69 +291,15 @@ def last_shared(
         SharingError: If the losses never all meet, or share no parameter.
     """
     parting = _parting(losses)
-    fallback: tuple[Tensor, ...] = ()
-    for found in _layers(parting.meeting):
-        layer = _without_inputs(found, trained)
-        # An input that requires gradients is a leaf too, but no layer if there are any.
-        if _has_weight(layer) and (trained or isinstance(layer[0], nn.Parameter)):
-            return layer
-        if not fallback or (_has_weight(layer) and not _has_weight(fallback)):
-            fallback = layer
-    if not fallback:
-        msg = "The losses share no parameter, so there is no last shared layer."
-        raise SharingError(msg + _who_meets_whom(parting, names))
-    return fallback
-
-
-def _layers(frontier: Sequence[Node]) -> Iterable[tuple[Tensor, ...]]:
-    """The layers at and below the frontier, newest first."""
-    seen = set(frontier)
-    order = itertools.count()
-    heap = [(-node._sequence_nr(), next(order), node) for node in frontier]
-    heapq.heapify(heap)
-    while heap:
-        number, _, node = heapq.heappop(heap)
-        if -number == LEAF:
-            yield (variable(node),)
-            continue
-        refuse_reentrant_checkpoint(node)
-        layer: dict[Tensor, None] = {}
-        for child, _ in node.next_functions:
-            if child is None:
-                continue
-            own = _parametric(child)
-            layer.update(dict.fromkeys(own))
-            if not own and child not in seen:
-                seen.add(child)
-                heapq.heappush(heap, (-child._sequence_nr(), next(order), child))
-        if layer:
-            yield tuple(layer)
-
-
-def _has_weight(layer: tuple[Tensor, ...]) -> bool:
-    return any(leaf.ndim >= 2 for leaf in layer)
-
-
-def _without_inputs(
-    layer: tuple[Tensor, ...], trained: Collection[Tensor] | None
-) -> tuple[Tensor, ...]:
-    """Those of a layer's leaves that are trained; if that is not said, its parameters if any."""
-    if trained is not None:
-        return tuple(leaf for leaf in layer if leaf in trained)
-    return tuple(leaf for leaf in layer if isinstance(leaf, nn.Parameter)) or layer
-
-
-def _parametric(node: Node, depth: int = 6) -> tuple[Tensor, ...]:
-    """The parameters that a node computes from, if it computes from parameters alone; else none."""
-    if node._sequence_nr() == LEAF:
-        return (variable(node),)
-    found: list[Tensor] = []
-    for child, _ in node.next_functions:
-        part = _parametric(child, depth - 1) if child is not None and depth else ()
-        if not part:
-            return ()
-        found.extend(part)
-    return tuple(found)
+    layer = newest_layer(parting.meeting, trained)
+    if not layer:
+        msg = (
+            "The losses share no parameter that requires a gradient: there is no last shared layer."
+        )
+        raise SharingError(
+            msg + (UNTRAINED if parting.meeting else _who_meets_whom(parting, names))
+        )
+    return layer
 
 
 def _parting(losses: Sequence[Tensor] | Parting) -> Parting:
@@ -307,7 +313,10 @@ def _who_meets_whom(parting: Parting, names: Sequence[str] | None) -> str:
     met = [mask for mask in masks if mask & (mask - 1)]
     if not met:
         every = ", ".join(map(repr, names))
-        return f" No two of {every} share anything; check that they come from one model."
+        return (
+            f" No two of {every} share anything that requires a gradient; check that they come "
+            f"from one model.{UNTRAINED}"
+        )
     lonely = [name for i, name in enumerate(names) if not any(mask >> i & 1 for mask in met)]
     if not lonely:
         return " Some share parameters pairwise only: use wrt='shared'."
@@ -324,13 +333,14 @@ def leaves_around(
     losses: Sequence[Tensor], targets: Iterable[Tensor | GradientEdge]
 ) -> list[Tensor]:
     """The leaves that losses reach on paths through none of the targets."""
+    # Edges, not nodes: a path may enter the node of a target by another of its outputs.
     cut = set(edges_of(targets))
     stack = [edge for edge in edges_of(losses) if edge not in cut]
     seen = set(stack)
     leaves: dict[Tensor, None] = {}
     while stack:
         node, output = stack.pop()
-        if node._sequence_nr() == LEAF:
+        if node._sequence_nr() == LEAF and variable(node).requires_grad:
             leaves[variable(node)] = None
         for edge in inputs_of(node, output):
             if edge not in cut and edge not in seen:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
 from equipoise.autograd import shared
-from equipoise.autograd.graph import Parting, SharingError
+from equipoise.autograd.graph import Parting, SharingError, edges_of, is_leaf, reach_of
 
 Named = TypeVar("Named")
 Target: TypeAlias = Tensor | GradientEdge
@@ -40,6 +40,7 @@ class Held(Generic[Named]):
         return self
 
 
+_UNREACHED = "No loss reaches what `wrt` names; pass parameters that the losses depend on."
 _NO_TARGET = "`wrt` names no tensor to watch; got {!r}. Pass a module or parameters."
 
 
@@ -54,11 +55,13 @@ class Watched:
         heads: For each loss, the leaves above the targets when these are the representation: then
             one pass from there on with the combined row is all that is needed beside the rows.
             Otherwise ``None``.
+        apart: The losses that reach none of the targets.
     """
 
     targets: tuple[Target, ...]
     leaves: shared.Parameters | None = None
     heads: tuple[tuple[Tensor, ...], ...] | None = None
+    apart: tuple[int, ...] = ()
 
     @property
     def sizes(self) -> list[int]:
@@ -139,7 +142,10 @@ def watch(
         raise TypeError(_NO_TARGET.format(targets))
     if all(target.is_leaf for target in targets):
         return _watch_leaves(losses, targets, trained)
-    return Watched(targets)
+    reached = reach_of(losses, [node for node, _ in edges_of(targets)])
+    if not reached:
+        raise SharingError(_UNREACHED)
+    return Watched(targets, apart=tuple(i for i in range(len(losses)) if not reached >> i & 1))
 
 
 def _watch_named(
@@ -157,32 +163,87 @@ def _watch_named(
     parting = Parting(losses)
     shared.refuse_parting_in_compiled(parting, "wrt=<the part of the model that is shared>")
     if wrt == "shared":
-        leaves = shared.parameters(parting, trained)
-        if not leaves.shared:
-            called = ", ".join(map(repr, names or map(str, range(len(losses)))))
-            msg = (
-                f"The losses {called} share no parameter, so there is nothing to balance between "
-                "them. Check that they come from one model, or name what to watch with `wrt`."
-            )
-            raise SharingError(msg)
-        return Watched(leaves.shared, leaves)
+        return _watch_shared(parting, names, trained)
+    # Where not all meet above the leaves the whole graph has been walked: what is left is to count.
+    if all(is_leaf(node) for node in parting.meeting):
+        found = shared.parameters(parting, trained)
+        group = shared.company(found, parting.count)
+        if group and len(group) < len(losses):
+            _refuse_unwatched(found, names, trained)
+            return _watch_among(losses, group, wrt, names, trained)
     if wrt == "last_shared":
         return Watched(shared.last_shared(parting, names, trained))
     edges = shared.representation(parting, names, trained)
     return Watched(edges, heads=shared.heads(parting))
 
 
+def _watch_shared(
+    parting: Parting, names: Sequence[str] | None, trained: Collection[Tensor] | None
+) -> Watched:
+    leaves = shared.parameters(parting, trained)
+    if not leaves.shared:
+        called = list(names or map(str, range(parting.count)))
+        msg = (
+            f"The losses {', '.join(map(repr, called))} share no parameter that requires a "
+            "gradient, so there is nothing to balance between them. Check that they come from one "
+            f"model, or name what to watch with `wrt`.{shared.UNTRAINED}"
+        )
+        raise SharingError(msg)
+    _refuse_unwatched(leaves, names, trained)
+    return Watched(leaves.shared, leaves, apart=leaves.apart)
+
+
+def _refuse_unwatched(
+    leaves: shared.Parameters, names: Sequence[str] | None, trained: Collection[Tensor] | None
+) -> None:
+    """Raises where all that a loss is about is something shared that is not watched."""
+    called = list(names or map(str, range(len(leaves.own))))
+    for i in leaves.apart:
+        unwatched = [leaf for leaf in leaves.inputs if leaves.reach[leaf] >> i & 1]
+        own = [leaf for leaf in leaves.own[i] if trained is None or leaf in trained]
+        if unwatched and not own:
+            msg = (
+                f"Loss {called[i]!r} reaches no watched parameter, but shares with others a tensor "
+                f"of shape {tuple(unwatched[0].shape)}, which "
+                + ("`trained` does not name" if trained else "is taken for an input of the model")
+                + ". Name it: trained=[optimizer, tensor], or trained=<the optimizer that has it>; "
+                "or detach it, or leave the loss out."
+            )
+            raise SharingError(msg)
+
+
+def _watch_among(
+    losses: Sequence[Tensor],
+    group: Sequence[int],
+    wrt: str,
+    names: Sequence[str] | None,
+    trained: Collection[Tensor] | None,
+) -> Watched:
+    """What some of the losses share; the others are apart."""
+    called = None if names is None else [names[i] for i in group]
+    watched = _watch_named([losses[i] for i in group], wrt, called, trained)
+    apart = tuple(i for i in range(len(losses)) if i not in group)
+    heads = watched.heads
+    if heads is not None:
+        below = set(shared.leaves_below(watched.targets))
+        around = {i: shared.leaves_below([losses[i]]) for i in apart}
+        met = any(not below.isdisjoint(leaves) for leaves in around.values())
+        of_group = dict(zip(group, heads, strict=True))
+        every = range(len(losses))
+        heads = None if met else tuple(tuple(around.get(i) or of_group[i]) for i in every)
+    return Watched(watched.targets, heads=heads, apart=apart)
+
+
 def _watch_leaves(
     losses: Sequence[Tensor], targets: tuple[Tensor, ...], trained: Collection[Tensor] | None
 ) -> Watched:
     found = shared.parameters(losses, trained)
-    reached = set(found.everything)
-    if not reached.intersection(targets):
-        msg = "No loss reaches what `wrt` names; pass parameters that the losses depend on."
-        raise SharingError(msg)
     named = set(targets)
+    if named.isdisjoint(found.everything):
+        raise SharingError(_UNREACHED)
+    apart = shared.not_reaching(targets, found.reach, len(losses))
     if not named.issuperset(found.shared):
-        return Watched(targets)
+        return Watched(targets, apart=apart)
     own = tuple(tuple(leaf for leaf in leaves if leaf not in named) for leaves in found.own)
     inputs = tuple(leaf for leaf in found.inputs if leaf not in named)
-    return Watched(targets, shared.Parameters(targets, own, inputs))
+    return Watched(targets, shared.Parameters(targets, own, inputs), apart=apart)

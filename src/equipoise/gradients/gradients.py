@@ -47,6 +47,9 @@ class Gradients:
     pool: Pool | None = None
     """Makes inner products of the columns that this process has those of whole gradients."""
 
+    apart: tuple[int, ...] = ()
+    """Losses that reach none of these tensors: their rows are zero, and no method sees them."""
+
     if TYPE_CHECKING:
 
         def __new__(  # noqa: PYI034  # another kind than itself
@@ -207,6 +210,14 @@ class Gradients:
         """
         return ScaledGradients(self, factors)
 
+    def among(self, places: Sequence[int]) -> Gradients:
+        """The gradients of some of the losses.
+
+        Args:
+            places: Which, ascending.
+        """
+        return SomeGradients(self, places)
+
     def _whole(self, products: Tensor) -> Tensor:
         """Inner products of whole gradients, from those of the parts that this process has."""
         return products if self.pool is None else self.pool(products)
@@ -357,3 +368,67 @@ class ScaledGradients(Gradients):
     def _measure_norms(self) -> Tensor:
         norms = self._inner.norms()
         return norms * self._factors.abs().to(norms.dtype)
+
+
+class SomeGradients(Gradients):
+    """The gradients of some of the losses, on top of what was measured of all.
+
+    Args:
+        inner: The gradients of all.
+        places: Which of them.
+    """
+
+    def __init__(self, inner: Gradients, places: Sequence[int]) -> None:
+        self._inner = inner
+        self._places = list(places)
+        self.pool = inner.pool
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Those of the gradients of all."""
+        return self._inner.sizes
+
+    @property
+    def like(self) -> Tensor:
+        """That of the gradients of all."""
+        return self._inner.like
+
+    def columns(self) -> Tensor:
+        """Their columns; a copy."""
+        return self._inner.columns()[self._places]
+
+    def tensors(self) -> list[Gradients]:
+        """Their gradients with respect to each tensor."""
+        return [part.among(self._places) for part in self._inner.tensors()]
+
+    def _blocks(self, *beside: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        for rows, *others in self._inner._blocks(*beside):
+            yield rows[self._places], *others
+
+    def combine(self, weights: Tensor) -> Tensor:
+        """Combined without a copy of the columns."""
+        everywhere = weights.new_zeros(len(self._inner))
+        everywhere[self._places] = weights
+        return self._inner.combine(everywhere)
+
+    def per_loss(self, statistic: Statistic) -> Tensor:
+        """A statistic of each of their gradients; of the others none is taken."""
+        places = iter(range(len(self._inner)))
+        found: list[Tensor] = []
+
+        def chosen(row: Row) -> Tensor:
+            if next(places) in self._places:
+                found.append(statistic(row))
+            return self.like.new_zeros(())
+
+        self._inner.per_loss(chosen)
+        return torch.stack(found)
+
+    def _measure_gram(self) -> Tensor:
+        return self._inner.gram()[self._places][:, self._places]
+
+    def _measure_norms(self) -> Tensor:
+        return self._inner.norms()[self._places]

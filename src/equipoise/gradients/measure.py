@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from equipoise.autograd.graph import SharingError
 from equipoise.autograd.inputs import named_once, trained_tensors
-from equipoise.autograd.shared import Parameters, is_compiled
+from equipoise.autograd.shared import is_compiled
 from equipoise.autograd.targets import Held, Watched, watch
 from equipoise.gradients.gradients import Gradients
 from equipoise.gradients.measuring import Measuring
@@ -118,11 +118,22 @@ class Meter:
                 return None
         names = [terms.present_names[place] for place in terms.here]
         watched = watch(terms.tensors, self.sharding.in_graph(wrt), names, self.trained())
+        watched = replace(watched, apart=self._everywhere(terms, watched.apart))
         if terms.complete and all(isinstance(t, Tensor) and t.is_leaf for t in watched.targets):
             self._known = (wrt, watched)
         # Another process may have losses whose own parameters this one cannot know.
         known = terms.complete or self.processes.count == 1
         return watched if known else replace(watched, leaves=None, heads=None)
+
+    def _everywhere(self, terms: Terms, apart: Sequence[int]) -> tuple[int, ...]:
+        """Of losses apart here, by their tensors, those that are so on all processes, by place."""
+        places = [terms.here[i] for i in apart]
+        if self.processes.count == 1:
+            return tuple(places)
+        counted = terms.values().new_zeros(len(terms.present))
+        counted[places] = 1
+        self.processes.sum([counted])
+        return tuple(i for i, n in enumerate(counted.tolist()) if n == self.processes.count)
 
     def trained(self) -> Collection[Tensor] | None:
         """The leaves that this step trains, as the graph knows them; ``None`` if nobody said."""
@@ -156,6 +167,7 @@ class Meter:
             SharingError: If no loss reaches the targets.
         """
         count = len(terms.present)
+        apart = watched.apart
         if not (applies and self._stacks(count)):
             watched = Watched(watched.targets)
         passes = self._passes(terms, watched)
@@ -169,6 +181,7 @@ class Meter:
         gradients, rows = self._measure(passes, sizes)
         if seed is not None:
             gradients = gradients.scaled((1 / seed).expand(count))
+        gradients.apart = apart
         return Measurement(gradients, passes, sizes, rows if passes.suffice else None)
 
     def _passes(self, terms: Terms, watched: Watched) -> Passes:
@@ -229,10 +242,11 @@ class Meter:
 
 
 def _among(watched: Watched, present: tuple[int, ...]) -> Watched:
+    apart = tuple(place for place, i in enumerate(present) if i in watched.apart)
     if watched.leaves is None:
-        return watched
+        return replace(watched, apart=apart)
     own = tuple(watched.leaves.own[i] for i in present)
-    return Watched(watched.targets, Parameters(watched.leaves.shared, own, watched.leaves.inputs))
+    return Watched(watched.targets, replace(watched.leaves, own=own), apart=apart)
 
 
 def measure(
