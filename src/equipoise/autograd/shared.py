@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -105,19 +105,47 @@ def parameters(losses: Sequence[Tensor] | Parting) -> Parameters:
         (True, True)
     """
     parting = _parting(losses)
+    return told_apart(reach(parting), parting.count)
+
+
+def reach(losses: Sequence[Tensor] | Parting) -> dict[Tensor, int]:
+    """The leaves of a step's graph, each with the set of losses that reach it, as a bit mask.
+
+    Args:
+        losses: The live scalar losses of one step, or where they part.
+    """
+    parting = _parting(losses)
     masks = dict(parting.leaves)
     masks.update(dict.fromkeys(below(parting.meeting), parting.full))
-    leaves = {variable(node): mask for node, mask in masks.items()}
-    single = parting.count == 1
-    shared = [leaf for leaf, mask in leaves.items() if single or mask & (mask - 1)]
+    return {variable(node): mask for node, mask in masks.items()}
+
+
+def told_apart(reached: Mapping[Tensor, int], count: int) -> Parameters:
+    """Tells leaves apart by which losses reach them.
+
+    Args:
+        reached: Each leaf with the set of losses that reach it, as a bit mask.
+        count: How many losses there are.
+    """
+    single = count == 1
+    shared = [leaf for leaf, mask in reached.items() if single or mask & (mask - 1)]
     own = [
-        tuple(leaf for leaf, mask in leaves.items() if mask == 1 << i and not single)
-        for i in range(parting.count)
+        tuple(leaf for leaf, mask in reached.items() if mask == 1 << i and not single)
+        for i in range(count)
     ]
-    watched = [leaf for leaf in shared if isinstance(leaf, nn.Parameter)] or shared
+    watched = trained(shared)
     kept = set(watched)
     inputs = tuple(leaf for leaf in shared if leaf not in kept)
     return Parameters(tuple(watched), tuple(own), inputs)
+
+
+def trained(leaves: Iterable[Tensor]) -> list[Tensor]:
+    """The parameters among leaves; all of them where a model is made of plain tensors.
+
+    Leaves beside parameters are inputs of the model: each process has its own.
+    """
+    found = list(leaves)
+    return [leaf for leaf in found if isinstance(leaf, nn.Parameter)] or found
 
 
 def representation(

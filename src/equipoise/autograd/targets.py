@@ -16,9 +16,9 @@ from equipoise.autograd.graph import Parting, SharingError
 
 Target: TypeAlias = Tensor | GradientEdge
 """What gradients are taken with respect to."""
-Wrt: TypeAlias = (
-    Literal["shared", "last_shared", "representation"] | nn.Module | Tensor | Iterable[Tensor]
-)
+Name: TypeAlias = Literal["shared", "last_shared", "representation"]
+"""A place in the graph that has a name."""
+Wrt: TypeAlias = Name | nn.Module | Tensor | Iterable[Tensor]
 """Where gradients are watched: a named choice, a module, parameter(s), or a tensor of the graph."""
 
 
@@ -93,6 +93,21 @@ def watch(losses: Sequence[Tensor], wrt: Wrt, names: Sequence[str] | None = None
     """
     if isinstance(wrt, str):
         return _watch_named(losses, wrt, names)
+    targets = listed(wrt)
+    if all(target.is_leaf for target in targets):
+        return watch_leaves(targets, shared.parameters(losses))
+    return Watched(targets)
+
+
+def listed(wrt: nn.Module | Tensor | Iterable[Tensor]) -> tuple[Tensor, ...]:
+    """The tensors that ``wrt`` names where it is no name itself.
+
+    Args:
+        wrt: A module, of which the parameters that are trained are listed, or tensor(s).
+
+    Raises:
+        TypeError: If it is none of these.
+    """
     if isinstance(wrt, nn.Module):
         wrt = [parameter for parameter in wrt.parameters() if parameter.requires_grad]
     if not isinstance(wrt, Tensor | Iterable):
@@ -100,9 +115,7 @@ def watch(losses: Sequence[Tensor], wrt: Wrt, names: Sequence[str] | None = None
     targets = (wrt,) if isinstance(wrt, Tensor) else tuple(wrt)
     if not targets or not all(isinstance(target, Tensor) for target in targets):
         raise TypeError(_NO_TARGET.format(targets))
-    if all(target.is_leaf for target in targets):
-        return _watch_leaves(losses, targets)
-    return Watched(targets)
+    return targets
 
 
 def _watch_named(losses: Sequence[Tensor], wrt: str, names: Sequence[str] | None) -> Watched:
@@ -129,8 +142,16 @@ def _watch_named(losses: Sequence[Tensor], wrt: str, names: Sequence[str] | None
     return Watched(shared.representation(parting, names), heads=shared.heads(parting))
 
 
-def _watch_leaves(losses: Sequence[Tensor], targets: tuple[Tensor, ...]) -> Watched:
-    found = shared.parameters(losses)
+def watch_leaves(targets: tuple[Tensor, ...], found: shared.Parameters) -> Watched:
+    """Watches some leaves.
+
+    Args:
+        targets: The leaves.
+        found: All leaves that the losses reach.
+
+    Raises:
+        SharingError: If no loss reaches one of the targets.
+    """
     reached = set(found.everything)
     if not reached.intersection(targets):
         msg = "No loss reaches what `wrt` names; pass parameters that the losses depend on."

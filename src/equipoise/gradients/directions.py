@@ -39,7 +39,7 @@ def direction(
         average: Averages over the processes of a data-parallel run.
         retain_graph: Whether the graph outlives the last pass.
     """
-    if any(leaf in average.sharding.shards() for leaf in leaves):
+    if any(leaf in average.sharded.shards() for leaf in leaves):
         return _of_shards(updates, leaves, average, retain_graph=retain_graph)
     found = gradients_at(updates, leaves, retain_graph=retain_graph)
     if average.processes.count == 1 or all(update.averaged for update in updates):
@@ -58,7 +58,7 @@ def _of_shards(
     retain_graph: bool,
 ) -> Direction:
     """By ordinary passes, whose hooks fill the shards; ``.grad`` is left as it was."""
-    shards = average.sharding.shards()
+    shards = average.sharded.shards()
     holders = [shards.get(leaf, leaf) for leaf in leaves]
     before = [holder.grad for holder in holders]
     for holder in holders:

@@ -26,7 +26,7 @@ from equipoise.optim.loading import check_saved
 from equipoise.optim.passes import Gradients, inverse_scale, passes, reached_by, scaled
 from equipoise.optim.shards import gradients_of_shards
 from equipoise.parallel.dtensor import is_dtensor
-from equipoise.parallel.fsdp import Sharding, Shards
+from equipoise.parallel.fsdp import ShardedModules, Shards
 from equipoise.parallel.processes import Processes
 
 Parameters: TypeAlias = "Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]"
@@ -96,7 +96,7 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
         """Forgets the step under way and where the state lies; the state itself stays."""
         self._layout = Layout(self._bucket(), self.state, packed=self._packed)
         self._compiled: dict[tuple[int, ...], bool] = {}
-        self._sharding = Sharding()
+        self._sharded = ShardedModules()
         self._accumulating = False
         self._clear()
 
@@ -198,7 +198,7 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
             self._fix_names(terms.names)
         terms = self._processes.agree(terms)
         if any(map(is_dtensor, self._trainable())):
-            self._sharding.refuse_absent(terms)
+            self._sharded.refuse_absent(terms)
         return terms
 
     def _gives_buffers_away(self, terms: Terms) -> bool:
@@ -348,7 +348,7 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
         if not any(map(is_dtensor, parameters)):
             return {}
         own = set(parameters)
-        return {leaf: shard for leaf, shard in self._sharding.shards().items() if shard in own}
+        return {leaf: shard for leaf, shard in self._sharded.shards().items() if shard in own}
 
     @torch.no_grad()
     def _take(

@@ -113,7 +113,7 @@ class Primary(Wrapper):
         if step.counts:
             self._learn(update, primary)
         total = plus(update, self.counterweight, primary)
-        shards = self._average.sharding.shards()
+        shards = self._average.sharded.shards()
         there = [
             (shards.get(leaf, leaf), g)
             for leaf, g in zip(leaves, total, strict=True)
