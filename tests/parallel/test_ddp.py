@@ -13,6 +13,7 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import (
     allreduce_hook,
     bf16_compress_hook,
 )
+from torch.distributed.algorithms.join import Join
 from torch.nn.parallel import DistributedDataParallel
 
 import equipoise as eq
@@ -52,7 +53,7 @@ def hooked(model: nn.Module) -> nn.Module:
     net = DistributedDataParallel(model)
     net.hook_calls = 0
 
-    def counting(_: object, bucket: distributed.GradBucket) -> torch.futures.Future[Tensor]:
+    def counting(_, bucket):  # DDP takes no annotations that are strings
         net.hook_calls += 1
         return allreduce_hook(distributed.group.WORLD, bucket)
 
@@ -171,6 +172,56 @@ def battery(rank: int, world: int, wrapper: str, cases: list[str]) -> dict[str, 
 @pytest.fixture(scope="module")
 def alone() -> dict[str, dict]:
     return {case: train(case, 0, 1) for case in CASES}
+
+
+def rounded(rank: int, world: int) -> dict[str, dict]:
+    return battery(rank, world, "rounding", [case for case in CASES if "1; whole" in case])
+
+
+def test_a_hook_that_rounds_leaves_replicas_alike(tmp_path, alone) -> None:
+    one, other = together(rounded, 2, tmp_path / "2")
+    for case, found in one.items():
+        assert torch.equal(found["parameters"], other[case]["parameters"]), case
+        torch.testing.assert_close(
+            found["parameters"], alone[case]["parameters"], rtol=0.05, atol=0.05
+        )
+
+
+def joining(rank: int, world: int) -> dict[str, object]:
+    """Trains under `Join` with as many batches everywhere, then with one fewer on one process."""
+    said: dict[str, object] = {}
+    for method in METHODS:
+        torch.manual_seed(0)
+        net = DistributedDataParallel(MultiHead(3))
+        balancer = METHODS[method](1)
+        with Join([net], throw_on_early_termination=True):
+            for step in range(STEPS):
+                part = data(step).chunk(world)[rank]
+                balancer.backward(dict(zip("abc", net(part), strict=True)))
+        said[method] = torch.cat([p.grad.flatten() for p in net.parameters()])
+    net = DistributedDataParallel(MultiHead(3))
+    with pytest.raises(RuntimeError) as caught, Join([net], enable=True):
+        make("mgda").backward(dict(zip("abc", net(data(0)), strict=True)))
+    said["refusal"] = str(caught.value)
+    return said
+
+
+def test_join_is_refused_unless_it_ends_with_the_first(tmp_path) -> None:
+    one, other = together(joining, 2, tmp_path / "2")
+    for method in METHODS:
+        assert torch.equal(one[method], other[method]), method
+    assert "throw_on_early_termination=True" in one["refusal"]
+
+
+def beginning(rank: int, world: int) -> str:
+    net = DistributedDataParallel(MultiHead(3), static_graph=True)
+    with pytest.raises(RuntimeError) as caught, net.no_sync():
+        make("mgda").backward(dict(zip("abc", net(data(0)), strict=True)))
+    return str(caught.value)
+
+
+def test_a_static_graph_that_begins_unsynchronised_is_refused(tmp_path) -> None:
+    assert all("no_sync()" in said for said in together(beginning, 2, tmp_path / "2"))
 
 
 THREE = ("static graph", "unused parameters", "plain")

@@ -54,6 +54,11 @@ def numel(target: Target) -> int:
     return math.prod(of.shape) * (2 if of.dtype.is_complex else 1)
 
 
+def shape_of(target: Target) -> tuple[int, ...]:
+    """The shape of a target."""
+    return tuple((target if isinstance(target, Tensor) else _edge(target)).shape)
+
+
 def _edge(edge: GradientEdge) -> Tensor:
     """What autograd knows of the tensor at an edge: an object with its shape and dtype."""
     metadata: Tensor = edge.node._input_metadata[edge.output_nr]

@@ -18,6 +18,7 @@ from equipoise.gradients.gradients import Gradients
 from equipoise.gradients.measuring import Measuring
 from equipoise.gradients.passes import Passes, stack_rows
 from equipoise.gradients.sharded import ShardedPasses
+from equipoise.gradients.spread import SpreadPasses
 from equipoise.gradients.streamed import StreamedGradients
 from equipoise.losses import Losses, loss_names, read_losses
 from equipoise.parallel.common import NOT_ALIKE, CommonLeaves
@@ -215,10 +216,11 @@ class Meter:
         together = self.processes.count > 1
         self.sharded.refuse_absent(terms)
         if not all(isinstance(t, Tensor) and t.is_leaf for t in targets):
-            pool = self._pool if together else None
             # Several processes need the hooks of a pass from the losses, and so do shards.
-            if watched.heads is None or together or self.sharded.shards():
-                return Passes(terms.places, targets, pool=pool)
+            if together:
+                return SpreadPasses(terms.places, targets, processes=self.processes)
+            if watched.heads is None or self.sharded.shards():
+                return Passes(terms.places, targets)
             return Passes(terms.places, targets, own=watched.heads, suffice=True)
         own = leaves.own if leaves else ()
         targets = (*targets, *leaves.inputs) if leaves else targets
@@ -230,16 +232,6 @@ class Meter:
             average = self.processes.average if together else None
             kind = partial(Passes, average=average, apart=apart)
         return kind(terms.places, targets, own=own, suffice=leaves is not None)
-
-    def _pool(self, products: Tensor) -> Tensor:
-        """A representation lies spread over the processes, each with its own samples.
-
-        The loss of the whole batch is the mean over processes, so the gradient at each part is that
-        of the process's own loss divided by their number.
-        """
-        pooled = products / self.processes.count**2
-        self.processes.sum([pooled])
-        return pooled
 
     def _stacks(self, losses: int) -> bool:
         rows = self.measuring.rows

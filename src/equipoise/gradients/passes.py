@@ -55,7 +55,7 @@ class Passes:
         own = self.own[i] if self.own else ()
         if loss is None:
             self.own_gradients[i] = [None] * len(own)
-            return [None] * len(self.targets)
+            return self._watched([None] * len(self.targets))
         seed = None if self.seed is None else [self.seed.to(loss.dtype)]
         found = torch.autograd.grad(
             [loss],

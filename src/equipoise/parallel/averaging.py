@@ -17,7 +17,7 @@ from equipoise.autograd import shared
 from equipoise.autograd.graph import SharingError
 from equipoise.parallel.common import NOT_ALIKE, CommonLeaves
 from equipoise.parallel.ddp import ReplicatedModules
-from equipoise.parallel.fsdp import ShardedModules, is_flat
+from equipoise.parallel.fsdp import ShardedModules, is_flat, refuse_flat
 from equipoise.parallel.processes import Processes
 
 if TYPE_CHECKING:
@@ -54,10 +54,12 @@ class GradientAverage:
 
         Raises:
             SharingError: If the processes cannot tell each other which leaves they mean.
+            TypeError: If the model is in `FullyShardedDataParallel`.
         """
         if self.processes.count == 1:
             return ()
         found = shared.trained(shared.reach(terms.tensors))
+        refuse_flat(found)
         common = self._common.reached(dict.fromkeys(found, 1), 1)
         if common is None:
             raise SharingError(NOT_ALIKE)
