@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import (
     allreduce_hook,
-    bf16_compress_hook,
+    fp16_compress_hook,
 )
 from torch.distributed.algorithms.join import Join
 from torch.nn.parallel import DistributedDataParallel
@@ -63,7 +63,7 @@ def hooked(model: nn.Module) -> nn.Module:
 
 def rounding(model: nn.Module) -> nn.Module:
     net = DistributedDataParallel(model)
-    net.register_comm_hook(None, bf16_compress_hook)
+    net.register_comm_hook(None, fp16_compress_hook)
     return net
 
 
@@ -188,12 +188,12 @@ def test_a_hook_that_rounds_leaves_replicas_alike(tmp_path, alone) -> None:
 
 
 def joining(rank: int, world: int) -> dict[str, object]:
-    """Trains under `Join` with as many batches everywhere, then with one fewer on one process."""
+    """Trains under `Join` with as many batches everywhere, and where it would wait for some."""
     said: dict[str, object] = {}
-    for method in METHODS:
+    for method, made in METHODS.items():
         torch.manual_seed(0)
         net = DistributedDataParallel(MultiHead(3))
-        balancer = METHODS[method](1)
+        balancer = made(1)
         with Join([net], throw_on_early_termination=True):
             for step in range(STEPS):
                 part = data(step).chunk(world)[rank]
@@ -213,7 +213,7 @@ def test_join_is_refused_unless_it_ends_with_the_first(tmp_path) -> None:
     assert "throw_on_early_termination=True" in one["refusal"]
 
 
-def beginning(rank: int, world: int) -> str:
+def beginning(_rank: int, _world: int) -> str:
     net = DistributedDataParallel(MultiHead(3), static_graph=True)
     with pytest.raises(RuntimeError) as caught, net.no_sync():
         make("mgda").backward(dict(zip("abc", net(data(0)), strict=True)))
