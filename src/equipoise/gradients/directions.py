@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import torch
 from torch import Tensor, distributed
 
+from equipoise.autograd import shared
 from equipoise.autograd.accumulate import backward as go_backward
 from equipoise.autograd.fabric import permitted
 from equipoise.autograd.targets import flat
@@ -35,7 +36,8 @@ def direction(
 
     Args:
         updates: Of this process.
-        leaves: Leaves of the graph, the same on every process; of sharded ones, their shards.
+        leaves: Leaves of the graph, of parameters the same on every process; of sharded ones, their
+            shards.
         average: Averages over the processes of a data-parallel run.
         retain_graph: Whether the graph outlives the last pass.
     """
@@ -46,7 +48,8 @@ def direction(
         return found
     pairs = zip(found, leaves, strict=True)
     own = [torch.zeros_like(leaf) if g is None else g.clone() for g, leaf in pairs]
-    average.processes.average(own)
+    trained = set(shared.trained(leaves))  # inputs of the model are each process's own
+    average.processes.average([g for g, leaf in zip(own, leaves, strict=True) if leaf in trained])
     return list(own)
 
 

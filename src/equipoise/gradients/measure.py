@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,22 +12,21 @@ from torch import Tensor
 
 from equipoise.autograd import shared
 from equipoise.autograd.graph import SharingError
-from equipoise.autograd.shared import Parameters, is_compiled
-from equipoise.autograd.targets import Watched, listed, watch, watch_leaves
+from equipoise.autograd.shared import is_compiled
+from equipoise.autograd.targets import Watched, watch
 from equipoise.gradients.gradients import Gradients
 from equipoise.gradients.measuring import Measuring
 from equipoise.gradients.passes import Passes, stack_rows
 from equipoise.gradients.sharded import ShardedPasses
 from equipoise.gradients.spread import SpreadPasses
 from equipoise.gradients.streamed import StreamedGradients
+from equipoise.gradients.watch import Watch
 from equipoise.losses import Losses, loss_names, read_losses
-from equipoise.parallel.common import NOT_ALIKE, CommonLeaves
-from equipoise.parallel.ddp import ReplicatedModules
-from equipoise.parallel.fsdp import ShardedModules, refuse_flat
+from equipoise.parallel.fsdp import ShardedModules
 from equipoise.parallel.processes import Processes
 
 if TYPE_CHECKING:
-    from equipoise.autograd.targets import Name, Target, Wrt
+    from equipoise.autograd.targets import Target, Wrt
     from equipoise.losses import Terms
 
 
@@ -77,9 +76,8 @@ class Meter:
         self.processes = processes
         self.norms_only = norms_only
         self.sharded = ShardedModules()
-        self._common = CommonLeaves(processes, ReplicatedModules())
+        self._watch = Watch(processes, self.sharded)
         self._rows: Tensor | None = None
-        self._last_shared: tuple[Tensor, ...] = ()
 
     def __deepcopy__(self, memo: dict[int, object]) -> Meter:
         """A copy starts afresh: what is kept belongs to one model."""
@@ -87,88 +85,12 @@ class Meter:
 
     def __getstate__(self) -> dict[str, object]:
         """As for copies: neither rows nor parameters are pickled."""
-        common = CommonLeaves(self.processes, ReplicatedModules())
-        return {**self.__dict__, "_common": common, "_rows": None, "_last_shared": ()}
+        watch = Watch(self.processes, self.sharded)
+        return {**self.__dict__, "_watch": watch, "_rows": None}
 
     def watch(self, terms: Terms, wrt: Wrt) -> Watched | None:
-        """What is watched in this step: a function of its graph, and of the other processes'.
-
-        Args:
-            terms: The losses of the step.
-            wrt: Where to watch.
-
-        Returns:
-            The targets, or ``None`` where they cannot be told: for a name, with one loss left of
-            several, or where the processes have different losses.
-
-        Raises:
-            SharingError: If the losses share nothing, or none reaches what ``wrt`` names.
-            TypeError: If the model is in `FullyShardedDataParallel`.
-        """
-        self.sharded.refuse_absent(terms)
-        wrt = self.sharded.in_graph(wrt)
-        if self.processes.count > 1:
-            refuse_flat(shared.reach(terms.tensors))
-        return self._named(terms, wrt) if isinstance(wrt, str) else self._given(terms, listed(wrt))
-
-    def _named(self, terms: Terms, wrt: Name) -> Watched | None:
-        if not terms.everywhere:
-            return self._apart(terms, wrt)
-        if len(terms.present) < min(2, len(terms.names)):
-            return None
-        watched = watch(terms.tensors, wrt, terms.present_names)
-        if self.processes.count == 1 or wrt == "representation":
-            return watched
-        if wrt == "last_shared":
-            layer = self._layer(watched.targets)
-            self._last_shared = layer if terms.complete else self._last_shared
-            return Watched(layer)
-        leaves = self._leaves(terms)
-        if leaves is None:
-            raise SharingError(NOT_ALIKE)
-        return Watched(leaves.shared, leaves)
-
-    def _given(self, terms: Terms, targets: tuple[Tensor, ...]) -> Watched:
-        if not all(target.is_leaf for target in targets):
-            return Watched(targets)
-        if self.processes.count == 1:
-            return watch_leaves(targets, shared.parameters(terms.tensors))
-        leaves = self._leaves(terms)
-        return Watched(targets) if leaves is None else watch_leaves(targets, leaves)
-
-    def _apart(self, terms: Terms, wrt: str) -> Watched | None:
-        """Where processes have different losses, none of them can tell a layer from its own graph.
-
-        What two losses share somewhere they can tell each other. A layer is then that of the last
-        step that had all losses: memory may choose what to watch, nothing else.
-        """
-        if wrt == "shared":
-            leaves = self._leaves(terms)
-            return Watched(leaves.shared, leaves) if leaves and leaves.shared else None
-        if wrt == "last_shared" and self._last_shared:
-            return Watched(self._last_shared)
-        return None
-
-    def _layer(self, mine: Sequence[Target]) -> tuple[Tensor, ...]:
-        """The last shared layer of each process: one, unless they go different ways."""
-        leaves = [target for target in mine if isinstance(target, Tensor)]
-        common = self._common.reached(dict.fromkeys(leaves, 1), 1)
-        if common is None:
-            raise SharingError(NOT_ALIKE)
-        return tuple(common)
-
-    def _leaves(self, terms: Terms) -> Parameters | None:
-        """The leaves that some process reaches, told apart by which losses do.
-
-        Inputs of the model are each process's own.
-        """
-        mine = shared.reach(terms.tensors)
-        placed = {leaf: _placed(mask, terms.here) for leaf, mask in mine.items()}
-        trained = {leaf: placed.pop(leaf) for leaf in shared.trained(mine)}
-        common = self._common.reached(trained, len(terms.present))
-        return (
-            None if common is None else shared.told_apart({**common, **placed}, len(terms.present))
-        )
+        """What is watched in this step: see `Watch`."""
+        return self._watch.find(terms, wrt)
 
     def run(
         self,
@@ -264,11 +186,6 @@ def _inputs(leaves: Iterable[Target]) -> set[Tensor]:
     """Leaves that are inputs of a model beside its parameters."""
     found = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
     return set(found) - set(shared.trained(found))
-
-
-def _placed(mask: int, here: Sequence[int]) -> int:
-    """A set of this process's losses as a set of those that some process has."""
-    return sum(1 << place for i, place in enumerate(here) if mask >> i & 1)
 
 
 def measure(

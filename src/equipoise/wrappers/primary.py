@@ -101,7 +101,8 @@ class Primary(Wrapper):
 
     def _oppose(self, step: Step, how: BackwardPass, updates: Sequence[Update]) -> Update:
         """Makes an update oppose the primary loss no more, and keeps by how much."""
-        leaves = self._average.leaves(step.terms) or _leaves(step.terms)
+        common = self._average.leaves(step.terms)
+        leaves = tuple(dict.fromkeys((*common, *_leaves(step.terms))))
         update = direction(updates, leaves, self._average, retain_graph=True)
         chosen = self._present(step, self.is_primary).to(self.counterweight.dtype)
         primary = direction(
