@@ -197,7 +197,8 @@ class Balancer(Stateful, ABC):
         how = BackwardPass(self._average, retain_graph, scaler, backward)
         step = self._begin(losses)
         _refuse_graphless(step.terms)
-        outcome = self._advance(step, how, wrt)
+        with self._average.replicated.measuring():
+            outcome = self._advance(step, how, wrt)
         how.run(outcome.updates, step.terms)
         return self._said()
 
@@ -225,7 +226,7 @@ class Balancer(Stateful, ABC):
                 "balanced loss; call `backward(losses)` instead."
             )
             raise TypeError(msg)
-        with explained(), full_precision():
+        with explained(), full_precision(), self._average.replicated.measuring():
             step = self._begin(losses)
             weights = self._advance_weights(step)
         return step.terms.balanced(weights)
@@ -422,6 +423,7 @@ class Balancer(Stateful, ABC):
         terms = self._scheduled(self._read(losses))
         due = self.learning and self._calls % self.every == 0
         if due or not self.weighting:  # a formula runs, on numbers that are the same everywhere
+            self._average.replicated.refuse_uneven()
             terms = self.processes.agree(terms)
             self._agree_on_draws()
         self.follow(terms.values())

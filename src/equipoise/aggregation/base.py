@@ -16,7 +16,7 @@ from equipoise.gradients.gradients import Gradients
 from equipoise.gradients.measure import Measurement, Meter
 from equipoise.gradients.measuring import Measuring
 from equipoise.gradients.update import of_parts, of_rows
-from equipoise.parallel.fsdp import Sharding
+from equipoise.parallel.fsdp import ShardedModules
 from equipoise.parts.checks import check_choice
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class Aggregation(Balancer):
         self.heads = heads
         self._warned_of_donated = False
         self._wrt: Held[Wrt] = Held(self.default_wrt if wrt is None else wrt)
-        self._refuse_shards(Sharding(), self._wrt.named)
+        self._refuse_shards(ShardedModules(), self._wrt.named)
         self._meter = Meter(
             measuring or Measuring(),
             self.processes,
@@ -209,11 +209,11 @@ class Aggregation(Balancer):
     def _watch(self, terms: Terms, wrt: Wrt | None) -> Watched | None:
         watched = self._meter.watch(terms, self._wrt.named if wrt is None else wrt)
         if watched is not None:
-            self._refuse_shards(self._meter.sharding, watched.targets)
+            self._refuse_shards(self._meter.sharded, watched.targets)
         return watched
 
-    def _refuse_shards(self, sharding: Sharding, watched: Wrt | Sequence[Target]) -> None:
-        if not _takes_shards(type(self)) and sharding.cuts(watched):
+    def _refuse_shards(self, sharded: ShardedModules, watched: Wrt | Sequence[Target]) -> None:
+        if not _takes_shards(type(self)) and sharded.cuts(watched):
             able = sorted(kind.__name__ for kind in _methods(Aggregation) if _takes_shards(kind))
             msg = (
                 f"{type(self).__name__} needs whole gradients, of which each process has only a "
@@ -251,7 +251,7 @@ class Aggregation(Balancer):
                 how.weighted(terms, self._own_weights(terms, weights), own), retain_graph=compiled
             ),
         ]
-        sharded = self.processes.count > 1 and self._meter.sharding.reached_by(terms.tensors)
+        sharded = self.processes.count > 1 and self._meter.sharded.reached_by(terms.tensors)
         if sharded:
             how.refuse_callable()
             return parts

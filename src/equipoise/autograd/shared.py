@@ -121,25 +121,51 @@ def parameters(
         (True, True)
     """
     parting = _parting(losses)
+    return told_apart(reach(parting), parting.count, parting.roots, trained)
+
+
+def reach(losses: Sequence[Tensor] | Parting) -> dict[Tensor, int]:
+    """The leaves of a step's graph, each with the set of losses that reach it, as a bit mask.
+
+    Args:
+        losses: The live scalar losses of one step, or where they part.
+    """
+    parting = _parting(losses)
     # Above the meeting the walk has noted who reaches a leaf; below, everybody does. A leaf on both
     # sides (tied weights) is everybody's, so the second takes precedence.
     masks = dict(parting.leaves)
     masks.update(dict.fromkeys(below(parting.meeting), parting.full))
-    leaves = {variable(node): mask for node, mask in masks.items()}
-    single = parting.count == 1  # then all that it reaches is what there is to watch
-    shared = [leaf for leaf, mask in leaves.items() if single or mask & (mask - 1)]
+    return {variable(node): mask for node, mask in masks.items()}
+
+
+def told_apart(
+    reached: Mapping[Tensor, int],
+    count: int,
+    roots: Iterable[Node],
+    trained: Collection[Tensor] | None = None,
+) -> Parameters:
+    """Tells leaves apart by which losses reach them.
+
+    Args:
+        reached: Each leaf with the set of losses that reach it, as a bit mask.
+        count: How many losses there are.
+        roots: The nodes of the losses that this process has.
+        trained: What is trained; ``None``: see `watchable`.
+    """
+    single = count == 1  # then all that it reaches is what there is to watch
+    shared = [leaf for leaf, mask in reached.items() if single or mask & (mask - 1)]
     own = [
-        tuple(leaf for leaf, mask in leaves.items() if mask == 1 << i and not single)
-        for i in range(parting.count)
+        tuple(leaf for leaf, mask in reached.items() if mask == 1 << i and not single)
+        for i in range(count)
     ]
     if trained is None:
-        watched = watchable(shared, parting.roots)
+        watched = watchable(shared, roots)
     else:
         watched = [leaf for leaf in shared if leaf in trained]
     kept = set(watched)
     inputs = tuple(leaf for leaf in shared if leaf not in kept)
-    apart = not_reaching(watched, leaves, parting.count)
-    return Parameters(tuple(watched), tuple(own), inputs, apart, leaves)
+    apart = not_reaching(watched, reached, count)
+    return Parameters(tuple(watched), tuple(own), inputs, apart, reached)
 
 
 def not_reaching(
@@ -184,6 +210,16 @@ def company(found: Parameters, count: int) -> tuple[int, ...]:
         if others.bit_count() > 1:
             return ()
     return tuple(i for i in range(count) if chosen >> i & 1)
+
+
+def of_model(losses: Sequence[Tensor]) -> list[Tensor]:
+    """The leaves of a step's graph that belong to the model, not to this process's batch.
+
+    Args:
+        losses: The live scalar losses of one step.
+    """
+    parting = _parting(losses)
+    return watchable(reach(parting), parting.roots)
 
 
 def representation(

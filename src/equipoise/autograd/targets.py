@@ -17,9 +17,9 @@ from equipoise.autograd.graph import Parting, SharingError, edges_of, is_leaf, r
 Named = TypeVar("Named")
 Target: TypeAlias = Tensor | GradientEdge
 """What gradients are taken with respect to."""
-Wrt: TypeAlias = (
-    Literal["shared", "last_shared", "representation"] | nn.Module | Tensor | Iterable[Tensor]
-)
+Name: TypeAlias = Literal["shared", "last_shared", "representation"]
+"""A place in the graph that has a name."""
+Wrt: TypeAlias = Name | nn.Module | Tensor | Iterable[Tensor]
 """Where gradients are watched: a named choice, a module, parameter(s), or a tensor of the graph."""
 
 
@@ -73,6 +73,11 @@ def numel(target: Target) -> int:
     """How many real numbers the gradient of a target has; two for each complex element."""
     of = target if isinstance(target, Tensor) else _edge(target)
     return math.prod(of.shape) * (2 if of.dtype.is_complex else 1)
+
+
+def shape_of(target: Target) -> tuple[int, ...]:
+    """The shape of a target."""
+    return tuple((target if isinstance(target, Tensor) else _edge(target)).shape)
 
 
 def _edge(edge: GradientEdge) -> Tensor:
@@ -133,6 +138,24 @@ def watch(
     """
     if isinstance(wrt, str):
         return _watch_named(losses, wrt, names, trained)
+    targets = listed(wrt)
+    if all(target.is_leaf for target in targets):
+        return watch_leaves(targets, shared.parameters(losses, trained), len(losses))
+    reached = reach_of(losses, [node for node, _ in edges_of(targets)])
+    if not reached:
+        raise SharingError(_UNREACHED)
+    return Watched(targets, apart=tuple(i for i in range(len(losses)) if not reached >> i & 1))
+
+
+def listed(wrt: nn.Module | Tensor | Iterable[Tensor]) -> tuple[Tensor, ...]:
+    """The tensors that ``wrt`` names where it is no name itself.
+
+    Args:
+        wrt: A module, of which the parameters that are trained are listed, or tensor(s).
+
+    Raises:
+        TypeError: If it is none of these.
+    """
     if isinstance(wrt, nn.Module):
         wrt = [parameter for parameter in wrt.parameters() if parameter.requires_grad]
     if not isinstance(wrt, Tensor | Iterable):
@@ -140,12 +163,7 @@ def watch(
     targets = (wrt,) if isinstance(wrt, Tensor) else tuple(wrt)
     if not targets or not all(isinstance(target, Tensor) for target in targets):
         raise TypeError(_NO_TARGET.format(targets))
-    if all(target.is_leaf for target in targets):
-        return _watch_leaves(losses, targets, trained)
-    reached = reach_of(losses, [node for node, _ in edges_of(targets)])
-    if not reached:
-        raise SharingError(_UNREACHED)
-    return Watched(targets, apart=tuple(i for i in range(len(losses)) if not reached >> i & 1))
+    return targets
 
 
 def _watch_named(
@@ -234,14 +252,21 @@ def _watch_among(
     return Watched(watched.targets, heads=heads, apart=apart)
 
 
-def _watch_leaves(
-    losses: Sequence[Tensor], targets: tuple[Tensor, ...], trained: Collection[Tensor] | None
-) -> Watched:
-    found = shared.parameters(losses, trained)
+def watch_leaves(targets: tuple[Tensor, ...], found: shared.Parameters, count: int) -> Watched:
+    """Watches some leaves.
+
+    Args:
+        targets: The leaves.
+        found: All leaves that the losses reach.
+        count: How many losses there are.
+
+    Raises:
+        SharingError: If no loss reaches one of the targets.
+    """
     named = set(targets)
     if named.isdisjoint(found.everything):
         raise SharingError(_UNREACHED)
-    apart = shared.not_reaching(targets, found.reach, len(losses))
+    apart = shared.not_reaching(targets, found.reach, count)
     if not named.issuperset(found.shared):
         return Watched(targets, apart=apart)
     own = tuple(tuple(leaf for leaf in leaves if leaf not in named) for leaves in found.own)

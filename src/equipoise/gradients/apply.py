@@ -117,7 +117,7 @@ class BackwardPass:
                 "Write wrt='shared'."
             )
             raise SharingError(msg)
-        if self.average.sharding.reached_by(terms.tensors):
+        if self.average.sharded.reached_by(terms.tensors):
             return self._onward_in_shards(around, combined, above)
         onward = Update(targets, [gradient for _, gradient in combined])
         around = replace(around, inputs=above)
@@ -129,7 +129,7 @@ class BackwardPass:
     ) -> list[Update]:
         """The same by ordinary passes from the losses, which FSDP's hooks need."""
         self.refuse_callable()
-        shards = self.average.sharding.shards()
+        shards = self.average.sharded.shards()
         held = [(shards[t], g) for t, g in combined if t in shards]  # type: ignore[index]
         if not held:
             return [replace(around, exchanged=combined)]
@@ -157,10 +157,12 @@ class BackwardPass:
         unhooked = () if averaged else self.average.unhooked(terms)
         if self.average.processes.count > 1 and self.backward is None:
             updates = self._for_every_hook(updates, terms)
-        for number, update in enumerate(updates, 1):
-            last = number == len(updates)
-            retain_graph = self.retain_graph or update.retain_graph or not last
-            self._run(update, retain_graph=retain_graph)
+        roots = [root for update in updates for root in update.roots]
+        with self.average.replicated.writing(roots):
+            for number, update in enumerate(updates, 1):
+                last = number == len(updates)
+                retain_graph = self.retain_graph or update.retain_graph or not last
+                self._run(update, retain_graph=retain_graph)
         self.average.apply(unhooked)
 
     def _for_every_hook(self, updates: Sequence[Update], terms: Terms) -> Sequence[Update]:
@@ -171,7 +173,7 @@ class BackwardPass:
         """
         roots = [root for update in updates for root in update.roots]
         losses = set(terms.tensors)
-        if any(root in losses for root in roots) or self.average.sharding.shards():
+        if any(root in losses for root in roots) or self.average.sharded.shards():
             return updates
         reached = set(shared.leaves_below(roots))
         missing = [leaf for leaf in shared.leaves_below(terms.tensors) if leaf not in reached]

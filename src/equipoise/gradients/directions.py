@@ -31,6 +31,7 @@ def direction(
     updates: Sequence[Update],
     leaves: Sequence[Tensor],
     average: GradientAverage,
+    common: Sequence[Tensor],
     *,
     retain_graph: bool,
 ) -> Direction:
@@ -38,20 +39,24 @@ def direction(
 
     Args:
         updates: Of this process.
-        leaves: Leaves of the graph, the same on every process; of sharded ones, their shards.
+        leaves: Leaves of the graph.
         average: Averages over the processes of a data-parallel run.
+        common: Those of the leaves that all processes have, in the same order on each; the others
+            are inputs of the model.
         retain_graph: Whether the graph outlives the last pass.
     """
-    if not average.sharding.shards().keys().isdisjoint(leaves):
+    if not average.sharded.shards().keys().isdisjoint(leaves):
         return _of_shards(updates, leaves, average, retain_graph=retain_graph)
     found = gradients_at(updates, leaves, retain_graph=retain_graph)
     refuse_sparse(found)
     if average.processes.count == 1 or all(update.averaged for update in updates):
         return found
-    pairs = zip(found, leaves, strict=True)
-    own = [torch.zeros_like(leaf) if g is None else g.clone() for g, leaf in pairs]
-    average.processes.average(own)
-    return list(own)
+    own = dict(zip(leaves, found, strict=True))
+    for leaf in common:
+        gradient = own[leaf]
+        own[leaf] = torch.zeros_like(leaf) if gradient is None else gradient.clone()
+    average.processes.average([g for leaf in common if (g := own[leaf]) is not None])
+    return [own[leaf] for leaf in leaves]
 
 
 def _of_shards(
@@ -62,7 +67,7 @@ def _of_shards(
     retain_graph: bool,
 ) -> Direction:
     """By ordinary passes, whose hooks fill the shards; ``.grad`` is left as it was."""
-    shards = average.sharding.shards()
+    shards = average.sharded.shards()
     holders = [shards.get(leaf, leaf) for leaf in leaves]
     before = [holder.grad for holder in holders]
     for holder in holders:
@@ -93,7 +98,7 @@ def products(
     pairs = [(a, b) for a, b in zip(one, other, strict=True) if a is not None and b is not None]
     if not pairs:
         return None
-    if not average.sharding.shards():
+    if not average.sharded.shards():
         both = _products(pairs)
         return both[0], both[1]
     total = torch.zeros(2, device=pairs[0][0].device)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from equipoise.autograd import shared
 from equipoise.autograd.graph import SharingError
 from equipoise.autograd.inputs import named_once, trained_tensors
 from equipoise.autograd.shared import is_compiled
@@ -18,9 +19,11 @@ from equipoise.gradients.gradients import Gradients
 from equipoise.gradients.measuring import Measuring
 from equipoise.gradients.passes import Passes, stack_rows
 from equipoise.gradients.sharded import ShardedPasses
+from equipoise.gradients.spread import SpreadPasses
 from equipoise.gradients.streamed import StreamedGradients
+from equipoise.gradients.watch import Watch
 from equipoise.losses import Losses, loss_names, read_losses
-from equipoise.parallel.fsdp import Sharding
+from equipoise.parallel.fsdp import ShardedModules
 from equipoise.parallel.processes import Processes
 
 if TYPE_CHECKING:
@@ -81,9 +84,9 @@ class Meter:
         self.processes = processes
         self.norms_only = norms_only
         self._trained = Held(named_once(trained))
-        self.sharding = Sharding()
+        self.sharded = ShardedModules()
+        self._watch = Watch(processes, self.sharded)
         self._rows: Tensor | None = None
-        self._known: tuple[Wrt, Watched] | None = None
 
     def __deepcopy__(self, memo: dict[int, object]) -> Meter:
         """A copy starts afresh: what is kept belongs to one model."""
@@ -92,54 +95,18 @@ class Meter:
 
     def __getstate__(self) -> dict[str, object]:
         """As for copies: neither rows nor parameters are pickled."""
-        return {**self.__dict__, "_rows": None, "_known": None}
+        watch = Watch(self.processes, self.sharded)
+        return {**self.__dict__, "_watch": watch, "_rows": None}
 
     def watch(self, terms: Terms, wrt: Wrt) -> Watched | None:
-        """What is watched in this step.
-
-        Absent losses must not change it: the others keep what all of them share. Before a step had
-        all losses on all processes, processes with different losses would find different layers.
-
-        Args:
-            terms: The losses of the step.
-            wrt: Where to watch.
-
-        Returns:
-            The targets, or ``None`` where that cannot be told yet.
-
-        Raises:
-            SharingError: If the losses share nothing, or none reaches what ``wrt`` names.
-        """
-        if not terms.complete:
-            if self._known is not None and self._known[0] is wrt:
-                return _among(self._known[1], terms.present)
-            apart = len(terms.here) < 2 or self.processes.count > 1
-            if isinstance(wrt, str) and apart and len(terms.names) > 1:
-                return None
-        names = [terms.present_names[place] for place in terms.here]
-        watched = watch(terms.tensors, self.sharding.in_graph(wrt), names, self.trained())
-        watched = replace(watched, apart=self._everywhere(terms, watched.apart))
-        if terms.complete and all(isinstance(t, Tensor) and t.is_leaf for t in watched.targets):
-            self._known = (wrt, watched)
-        # Another process may have losses whose own parameters this one cannot know.
-        known = terms.complete or self.processes.count == 1
-        return watched if known else replace(watched, leaves=None, heads=None)
-
-    def _everywhere(self, terms: Terms, apart: Sequence[int]) -> tuple[int, ...]:
-        """Of losses apart here, by their tensors, those that are so on all processes, by place."""
-        places = [terms.here[i] for i in apart]
-        if self.processes.count == 1:
-            return tuple(places)
-        counted = terms.values().new_zeros(len(terms.present))
-        counted[places] = 1
-        self.processes.sum([counted])
-        return tuple(i for i, n in enumerate(counted.tolist()) if n == self.processes.count)
+        """What is watched in this step: see `Watch`."""
+        return self._watch.find(terms, wrt, self.trained())
 
     def trained(self) -> Collection[Tensor] | None:
         """The leaves that this step trains, as the graph knows them; ``None`` if nobody said."""
         if self._trained.named is None:
             return None
-        leaves: dict[Tensor, Tensor] = {s: leaf for leaf, s in self.sharding.shards().items()}
+        leaves: dict[Tensor, Tensor] = {s: leaf for leaf, s in self.sharded.shards().items()}
         return {leaves.get(tensor, tensor) for tensor in trained_tensors(self._trained.named)}
 
     def run(
@@ -188,31 +155,33 @@ class Meter:
         """The passes that suit what is watched: a representation, parameters, shards of them."""
         targets, leaves = watched.targets, watched.leaves
         together = self.processes.count > 1
-        self.sharding.refuse_absent(terms)
+        self.sharded.refuse_absent(terms)
         if not all(isinstance(t, Tensor) and t.is_leaf for t in targets):
-            pool = self._pool if together else None
             # Several processes need the hooks of a pass from the losses, and so do shards.
-            if watched.heads is None or together or self.sharding.shards():
-                return Passes(terms.places, targets, pool=pool)
+            if together:
+                return SpreadPasses(terms.places, targets, processes=self.processes)
+            if watched.heads is None or self.sharded.shards():
+                return Passes(terms.places, targets)
             return Passes(terms.places, targets, own=watched.heads, suffice=True)
         own = leaves.own if leaves else ()
         targets = (*targets, *leaves.inputs) if leaves else targets
         kind: Callable[..., Passes]
-        if shards := self.sharding.among(watched.targets):
+        if shards := self.sharded.among(watched.targets):
             kind = partial(ShardedPasses, shards=shards)
         else:
-            kind = partial(Passes, average=self.processes.average if together else None)
+            average = self.processes.average if together else None
+            kind = partial(Passes, average=average, inputs=self._inputs(terms, targets, own))
         return kind(terms.places, targets, own=own, suffice=leaves is not None)
 
-    def _pool(self, products: Tensor) -> Tensor:
-        """A representation lies spread over the processes, each with its own samples.
-
-        The loss of the whole batch is the mean over processes, so the gradient at each part is that
-        of the process's own loss divided by their number.
-        """
-        pooled = products / self.processes.count**2
-        self.processes.sum([pooled])
-        return pooled
+    def _inputs(
+        self, terms: Terms, targets: Sequence[Target], own: Sequence[Sequence[Tensor]]
+    ) -> set[Tensor]:
+        """Leaves that belong to this process's batch, whose gradients no process averages."""
+        if self.processes.count == 1:
+            return set()
+        found = {leaf for leaf in targets if isinstance(leaf, Tensor)}
+        found.update(leaf for leaves in own for leaf in leaves)
+        return found.difference(shared.of_model(terms.tensors))
 
     def _stacks(self, losses: int) -> bool:
         rows = self.measuring.rows
@@ -239,14 +208,6 @@ class Meter:
         if rows is None or not same or rows.device != like.device:
             self._rows = rows = torch.empty(losses, width, dtype=dtype, device=like.device)
         return rows
-
-
-def _among(watched: Watched, present: tuple[int, ...]) -> Watched:
-    apart = tuple(place for place, i in enumerate(present) if i in watched.apart)
-    if watched.leaves is None:
-        return replace(watched, apart=apart)
-    own = tuple(watched.leaves.own[i] for i in present)
-    return Watched(watched.targets, replace(watched.leaves, own=own), apart=apart)
 
 
 def measure(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -25,6 +25,8 @@ class Passes:
         seed: What the losses' gradient starts from, a scalar tensor: a loss scale, or one.
         retain_graph: Whether the graph outlives the last pass.
         average: Averages gradients over the processes of a data-parallel run, in place.
+        inputs: Leaves that are inputs of the model, of which each process has its own: they are not
+            averaged. Among the targets they come last.
         pool: Where each process finds only a part of every gradient: see `Gradients`.
         own_gradients: What the passes found of each loss's own leaves.
         reached: Whether some loss reached some target.
@@ -37,6 +39,7 @@ class Passes:
     seed: Tensor | None = None
     retain_graph: bool = True
     average: Callable[[Sequence[Tensor]], None] | None = None
+    inputs: Collection[Tensor] = ()
     pool: Pool | None = None
     own_gradients: list[Sequence[Tensor | None]] = field(default_factory=list)
     reached: bool = False
@@ -52,7 +55,7 @@ class Passes:
         own = self.own[i] if self.own else ()
         if loss is None:
             self.own_gradients[i] = [None] * len(own)
-            return [None] * len(self.targets)
+            return self._watched([None] * len(self.targets))
         seed = None if self.seed is None else [self.seed.to(loss.dtype)]
         found = torch.autograd.grad(
             [loss],
@@ -120,7 +123,9 @@ class Passes:
             [torch.zeros_like(leaf) if g is None else g for leaf, g in zip(own, found, strict=True)]
             for own, found in zip(self.own, self.own_gradients, strict=True)
         ]
-        self.average([gradient for part in filled for gradient in part])
+        pairs = zip(self.own, filled, strict=True)
+        found = [(leaf, g) for own, part in pairs for leaf, g in zip(own, part, strict=True)]
+        self.average([gradient for leaf, gradient in found if leaf not in self.inputs])
         self.own_gradients = list(filled)
 
     def _watched(self, found: Sequence[Tensor | None]) -> list[Tensor | None]:
@@ -143,6 +148,7 @@ def stack_rows(passes: Passes, out: Tensor, sizes: Sequence[int], chunk: int = 1
         ``out``.
     """
     count = len(passes.losses)
+    common = sum(n for t, n in zip(passes.targets, sizes, strict=True) if t not in passes.inputs)
     for start in range(0, count, chunk):
         stop = min(start + chunk, count)
         last = start <= passes.last < stop
@@ -153,7 +159,7 @@ def stack_rows(passes: Passes, out: Tensor, sizes: Sequence[int], chunk: int = 1
         for row, gradients in zip(out[start:stop], found, strict=True):
             _lay(row, gradients, sizes)
             if passes.average is not None:
-                passes.average([row])
+                passes.average([row[:common]])
         del found, gradients  # else they live on beside those of the next pass
     return out
 

@@ -15,7 +15,7 @@ from equipoise.optim.averaging import averaged, reach
 from equipoise.optim.grad import Others
 from equipoise.optim.sharded import PerParameter, gradients_of_shards
 from equipoise.parallel.dtensor import is_dtensor
-from equipoise.parallel.fsdp import Sharding, Shards
+from equipoise.parallel.fsdp import ShardedModules, Shards
 from equipoise.parallel.processes import Processes
 
 
@@ -182,7 +182,7 @@ class Sources:
     def __init__(self, processes: Processes, gradients: Callable[..., PerParameter]) -> None:
         self.processes = processes
         self.gradients = gradients
-        self._sharding = Sharding()
+        self._sharded = ShardedModules()
         self._beside: dict[Tensor, None] = {}
         self._settled = False
         self._compiled: dict[tuple[int, ...], bool] = {}
@@ -201,12 +201,12 @@ class Sources:
         """The shard behind each leaf of a graph; empty where nothing can be sharded."""
         if not distributed.is_available() or not distributed.is_initialized():
             return {}
-        return self._sharding.shards()
+        return self._sharded.shards()
 
     def refuse_absent(self, terms: Terms) -> None:
         """Refuses a loss that some process lacks, if the model is sharded."""
         if not terms.everywhere:
-            self._sharding.refuse_absent(terms)
+            self._sharded.refuse_absent(terms)
 
     def agreed_beside(self, terms: Terms, found: Sequence[Tensor]) -> list[Tensor]:
         """The leaves beside the optimizer's parameters, the same on every process.

@@ -2,23 +2,22 @@
 
 Gradients of a data-parallel run are means over the processes, a loss that one process lacks
 counting as zero there: so `DistributedDataParallel` averages. What is measured is averaged alike.
-``torch.autograd.grad`` and rows written straight to ``.grad`` do not fire its hooks; an ordinary
-backward pass does.
+``torch.autograd.grad`` fires no hook of a wrapper; whatever accumulates into ``.grad`` does.
 """
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
 
 from equipoise.autograd import shared
 from equipoise.autograd.graph import SharingError
-from equipoise.parallel.fsdp import Sharding
+from equipoise.parallel.common import NOT_ALIKE, CommonLeaves
+from equipoise.parallel.ddp import ReplicatedModules
+from equipoise.parallel.fsdp import ShardedModules, is_flat, refuse_flat
 from equipoise.parallel.processes import Processes
 
 if TYPE_CHECKING:
@@ -26,10 +25,7 @@ if TYPE_CHECKING:
 
 
 class GradientAverage:
-    """Averages ``.grad`` after an ordinary backward pass, where no wrapper does it.
-
-    The hooks of `DistributedDataParallel` cannot be seen on a parameter, so the wrappers that are
-    alive are looked up once.
+    """Averages ``.grad`` after a backward pass, where no wrapper does it.
 
     Args:
         processes: Those of the run.
@@ -37,60 +33,59 @@ class GradientAverage:
 
     def __init__(self, processes: Processes) -> None:
         self.processes = processes
-        self._leaves: dict[Tensor, None] = {}
-        self._settled = False
-        self._hooked: bool | None = None
-        self.sharding = Sharding()
+        self.sharded = ShardedModules()
+        self.replicated = ReplicatedModules()
+        self._common = CommonLeaves(processes, self.replicated)
+        self._plain: bool | None = None
 
     def __deepcopy__(self, memo: dict[int, object]) -> GradientAverage:
         """A copy starts afresh: what is kept belongs to one model."""
         return GradientAverage(self.processes)
 
-    def __getstate__(self) -> dict[str, object]:
+    def __reduce__(self) -> tuple[type[GradientAverage], tuple[Processes]]:
         """As for copies."""
-        return {**self.__dict__, "_leaves": {}, "_settled": False, "_hooked": None}
+        return GradientAverage, (self.processes,)
 
     def leaves(self, terms: Terms) -> tuple[Tensor, ...]:
-        """The leaves of a step, the same on every process; it reads the graph.
+        """The leaves that a step reaches on some process, in the same order on each.
 
         Args:
             terms: The losses of the step.
 
         Raises:
-            SharingError: If the processes would average different leaves.
+            SharingError: If the processes cannot tell each other which leaves they mean.
+            TypeError: If the model is in `FullyShardedDataParallel`.
         """
         if self.processes.count == 1:
             return ()
-        if self._settled and (terms.given is None or not terms.complete):
-            return tuple(self._leaves)
-        found = shared.parameters(terms.tensors).everything
-        if terms.complete and terms.given is not None:
-            self._leaves, self._settled = dict.fromkeys(found), True
-        elif not self._settled:
-            self._leaves.update(dict.fromkeys(found))
-            self._check_alike(tuple(self._leaves))
-        return tuple(self._leaves)
+        found = shared.of_model(terms.tensors)
+        refuse_flat(found)
+        common = self._common.reached(dict.fromkeys(found, 1), 1)
+        if common is None:
+            raise SharingError(NOT_ALIKE)
+        return tuple(common)
 
     def unhooked(self, terms: Terms) -> tuple[Tensor, ...]:
-        """The leaves that an ordinary backward pass leaves unaveraged; to be called before it."""
+        """The leaves that a backward pass leaves unaveraged; to be called before it.
+
+        The processes ask each other only if some of them has such leaves. Who has none in the first
+        step is taken to have none later, unless they turn up.
+        """
         if self.processes.count == 1:
             return ()
-        if self._hooked is None:
-            leaf = shared.parameters([terms.tensors[0]]).everything[0]
-            self._hooked = leaf in self.sharding.shards() or any(
-                parameter is leaf for parameter in _wrapped()
-            )
-        self.sharding.refuse_uneven(terms, self.processes)
-        return () if self._hooked else self.leaves(terms)
+        self.sharded.refuse_uneven(terms, self.processes)
+        plain = bool(self._without_hook(shared.of_model(terms.tensors)))
+        if self._plain is None:
+            self._plain = bool(self.processes.maximum(torch.tensor(int(plain))))
+        self._plain = self._plain or plain
+        if not self._plain:
+            return ()
+        return self._without_hook(self.leaves(terms))
 
-    def _check_alike(self, leaves: Sequence[Tensor]) -> None:
-        if not self.processes.alike((len(leaves), sum(leaf.numel() for leaf in leaves))):
-            msg = (
-                "The processes reach different parameters before a step had every loss on all of "
-                "them, so gradients cannot be averaged. Begin with all losses everywhere, or wrap "
-                "the model in DistributedDataParallel."
-            )
-            raise SharingError(msg)
+    def _without_hook(self, leaves: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The leaves of which no wrapper reduces what their `.grad` receives."""
+        hooked = self.sharded.shards().keys() | self.replicated.hooked(leaves)
+        return tuple(leaf for leaf in leaves if not (leaf in hooked or is_flat(leaf)))
 
     def apply(self, leaves: Sequence[Tensor]) -> None:
         """Averages what the backward pass left in ``.grad``."""
@@ -98,10 +93,3 @@ class GradientAverage:
             if leaf.grad is None:
                 leaf.grad = torch.zeros_like(leaf)
         self.processes.average([leaf.grad for leaf in leaves if leaf.grad is not None])
-
-
-def _wrapped() -> Iterator[Tensor]:
-    """The parameters of all models in `DistributedDataParallel`."""
-    for thing in gc.get_objects():
-        if issubclass(type(thing), DistributedDataParallel):
-            yield from thing.parameters()

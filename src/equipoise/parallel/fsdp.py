@@ -40,7 +40,7 @@ Shards: TypeAlias = "Mapping[Tensor, DTensor]"
 """The shard behind each leaf."""
 
 
-class Sharding:
+class ShardedModules:
     """The parameters that FSDP2 manages, as far as this process trains some.
 
     The modules that are alive are looked up once.
@@ -181,6 +181,32 @@ class Sharding:
             raise SharingError(msg)
 
 
+def is_flat(leaf: Tensor) -> bool:
+    """Whether a leaf is a parameter of the older `FullyShardedDataParallel`, which is many in one.
+
+    It reduces their gradients itself; ``_is_flat_param`` is how torch 2.13 tells them.
+    """
+    return getattr(leaf, "_is_flat_param", False)
+
+
+def refuse_flat(leaves: Iterable[Tensor]) -> None:
+    """Refuses to measure gradients of a model in the older `FullyShardedDataParallel`.
+
+    Args:
+        leaves: Of a step's graph.
+
+    Raises:
+        TypeError: If one of them is a parameter of such a model.
+    """
+    if any(map(is_flat, leaves)):
+        msg = (
+            "The gradient of a single loss cannot be measured in a model in "
+            "`FullyShardedDataParallel`, which fuses parameters and frees them. Shard it with "
+            "`torch.distributed.fsdp.fully_shard`, or use a `Weighting`, such as Uncertainty."
+        )
+        raise TypeError(msg)
+
+
 ABSENT = (
     "Some process lacks a loss that others have, {}; all processes of a model in `fully_shard` go "
     "backward together. Give the loss as zero there, for example `0 * prediction.sum()`."
@@ -193,7 +219,7 @@ def _alive() -> Iterator[FSDPModule]:
     if fsdp is None or not distributed.is_initialized():
         return
     for thing in gc.get_objects():
-        if issubclass(type(thing), fsdp.FSDPModule):
+        if fsdp.FSDPModule in type(thing).__mro__:
             yield thing
 
 

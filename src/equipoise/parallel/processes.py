@@ -98,13 +98,21 @@ class Processes:
         distributed.broadcast(shared, first, group=self.group)
         return shared.to(tensor.device)
 
+    def maximum(self, tensor: Tensor) -> Tensor:
+        """The largest of each number over the processes.
+
+        Args:
+            tensor: Of the same shape and dtype everywhere, on the CPU.
+        """
+        if self.count == 1:
+            return tensor
+        largest = tensor.to(_device(self.group))
+        distributed.all_reduce(largest, op=distributed.ReduceOp.MAX, group=self.group)
+        return largest.to(tensor.device)
+
     def alike(self, numbers: Sequence[int]) -> bool:
         """Whether every process has the same numbers."""
-        if self.count == 1:
-            return True
-        own = torch.tensor([[n, -n] for n in numbers], dtype=torch.float64)
-        largest = own.to(_device(self.group))
-        distributed.all_reduce(largest, op=distributed.ReduceOp.MAX, group=self.group)
+        largest = self.maximum(torch.tensor([[n, -n] for n in numbers], dtype=torch.float64))
         return bool((largest.sum(dim=1) == 0).all())
 
 

@@ -105,19 +105,21 @@ class Primary(Wrapper):
 
     def _oppose(self, step: Step, how: BackwardPass, updates: Sequence[Update]) -> Update:
         """Makes an update oppose the primary loss no more, and keeps by how much."""
-        leaves = self._leaves(step.terms, updates)
-        update = direction(updates, leaves, self._average, retain_graph=True)
+        common = self._average.leaves(step.terms)
+        leaves = self._leaves(step.terms, updates, common)
+        update = direction(updates, leaves, self._average, common, retain_graph=True)
         chosen = self._present(step, self.is_primary).to(self.counterweight.dtype)
         primary = direction(
             [how.weighted(step.terms, chosen)],
             leaves,
             self._average,
+            common,
             retain_graph=how.retain_graph or shared.is_compiled(step.terms.tensors),
         )
         if step.counts:
             self._learn(update, primary)
         total = plus(update, self.counterweight, primary)
-        shards = self._average.sharding.shards()
+        shards = self._average.sharded.shards()
         there = [
             (shards.get(leaf, leaf), g)
             for leaf, g in zip(leaves, total, strict=True)
@@ -127,13 +129,16 @@ class Primary(Wrapper):
             [leaf for leaf, _ in there], [gradient for _, gradient in there], averaged=True
         )
 
-    def _leaves(self, terms: Terms, updates: Sequence[Update]) -> Sequence[Tensor]:
+    def _leaves(
+        self, terms: Terms, updates: Sequence[Update], common: Sequence[Tensor]
+    ) -> Sequence[Tensor]:
         """The leaves of the step: those that an update names, where it names them all."""
         roots = [root for update in updates for root in update.roots]
         named = [root for root in roots if isinstance(root, Tensor) and root.is_leaf]
-        if len(named) == len(roots) and not self._average.sharding.shards():
-            return named
-        return self._average.leaves(terms) or shared.parameters(terms.tensors).everything
+        if len(named) == len(roots) and not self._average.sharded.shards():
+            return tuple(dict.fromkeys((*common, *named)))
+        mine = shared.parameters(terms.tensors).everything
+        return tuple(dict.fromkeys((*common, *mine)))
 
     def _learn(self, update: Direction, primary: Direction) -> None:
         found = products(update, primary, self._average)

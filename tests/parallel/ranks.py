@@ -1,0 +1,37 @@
+"""Groups of processes on this machine, for tests that train on several."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from torch import distributed
+from torch import multiprocessing as mp
+
+
+def in_group(rank: int, work: Callable[..., object], world: int, folder: str, given: tuple) -> None:
+    """What one process does: joins the group, works, leaves its result in a file."""
+    torch.set_num_threads(1)
+    gc.freeze()  # looking up the wrappers that are alive need not go through all that was imported
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    distributed.init_process_group(
+        "gloo",
+        init_method=f"file://{folder}/rendezvous",
+        rank=rank,
+        world_size=world,
+        timeout=timedelta(seconds=120),
+    )
+    torch.save(work(rank, world, *given), f"{folder}/{rank}.pt")
+    distributed.barrier()  # no process may leave while another still needs it
+    distributed.destroy_process_group()
+
+
+def together(work: Callable[..., object], world: int, folder: Path, *given: object) -> list:
+    """What ``work(rank, world, *given)`` returns on each of several processes."""
+    folder.mkdir(exist_ok=True)
+    mp.spawn(in_group, args=(work, world, str(folder), given), nprocs=world)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(world)]
