@@ -27,8 +27,6 @@ LEAF = (1 << 64) - 1  # the sequence number of every leaf; leaves are told by it
 _SINK: type = _DDPSink._backward_cls
 
 
-Edge: TypeAlias = "tuple[Node, int]"
-"""A node and the number of its output."""
 Users: TypeAlias = "dict[Node, list[tuple[Node, int]]]"
 """The users of each node: nodes, and as which of their inputs they use it."""
 

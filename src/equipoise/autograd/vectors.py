@@ -15,18 +15,20 @@ with, nothing is called at all.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
 
-from equipoise.autograd.operations import JOINS, MAPS, PARTS, REDUCTIONS
+from equipoise.autograd.operations import JOINS, MAPS, PARTS, REDUCTIONS, Edge
 
 if TYPE_CHECKING:
     from torch.autograd.graph import Node
 
-    from equipoise.autograd.graph import Edge
+
+_LOOKED_THROUGH = (*MAPS, *PARTS, *JOINS, *REDUCTIONS)
 
 
 def roots_of(loss: Tensor) -> list[Edge]:
@@ -39,6 +41,8 @@ def roots_of(loss: Tensor) -> list[Edge]:
         Edges of the graph: that of the loss itself, unless it is a part of something.
     """
     start = get_gradient_edge(loss)
+    if not isinstance(start.node, _LOOKED_THROUGH):
+        return [(start.node, start.output_nr)]
     found: dict[Edge, None] = {}
     is_part = False
     stack = [(start.node, start.output_nr, torch.ones_like(loss, requires_grad=False))]
@@ -60,12 +64,15 @@ def _sources(node: Node, output: int, elements: Tensor) -> list[tuple[Node, int,
     # All of a tensor: that is no vector of losses.
     if elements.numel() > 1 and bool(elements.all()):
         return None
-    if isinstance(node, MAPS):
-        shapes = {tuple(node._input_metadata[n].shape) for node, n in children}
-        if shapes == {tuple(elements.shape)}:
-            return [(child, n, elements) for child, n in children]
-    if not isinstance(node, (*MAPS, *PARTS, *JOINS, *REDUCTIONS)):
+    if not isinstance(node, _LOOKED_THROUGH):
         return None
+    if isinstance(node, MAPS):
+        shapes = [tuple(child._input_metadata[n].shape) for child, n in children]
+        if all(shape == tuple(elements.shape) for shape in shapes):
+            return [(child, n, elements) for child, n in children]
+        # A loss function that also reduces: a scalar made of predictions, not of losses.
+        if any(math.prod(shape) > elements.numel() for shape in shapes):
+            return None
     return _called(node, output, elements)
 
 
