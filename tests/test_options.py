@@ -9,12 +9,12 @@ from typing_extensions import Unpack
 
 import equipoise as eq
 from equipoise.aggregation.base import AggregationOptions
-from equipoise.balancer import BalancerOptions
+from equipoise.learner import BalancerOptions
 from equipoise.options import options_of
 from equipoise.registry import balancer_class
 
-CODE_ONLY = {"process_group", "measuring", "generator", "inner"}
-"""A process group, a budget object, a generator, a class: no text stands for them."""
+CODE_ONLY = {"process_group", "measuring", "generator", "inner", "trained"}
+"""A process group, a budget, a generator, a class, an optimizer: no text stands for them."""
 
 
 @pytest.mark.parametrize("name", eq.list_balancers())

@@ -11,7 +11,7 @@ import torch
 import equipoise as eq
 from equipoise.aggregation.base import Aggregation
 from equipoise.benchmarks.bench.memory import peak_memory
-from equipoise.gradients.measure import Meter
+from equipoise.gradients.meter import Meter
 from tests.models import MultiHead, batch, flat_grad, jacobian
 
 

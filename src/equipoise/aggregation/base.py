@@ -11,11 +11,12 @@ from equipoise.autograd import shared
 from equipoise.autograd.errors import warn_of_donated_buffers
 from equipoise.autograd.graph import Parting
 from equipoise.autograd.targets import Held
-from equipoise.balancer import Balancer, BalancerOptions, Decide, LooksAt, Outcome, Step
+from equipoise.balancer import Balancer, Decide, LooksAt, Outcome
 from equipoise.gradients.gradients import Gradients
-from equipoise.gradients.measure import Measurement, Meter
 from equipoise.gradients.measuring import Measuring
+from equipoise.gradients.meter import Measurement, Meter
 from equipoise.gradients.update import of_parts, of_rows
+from equipoise.learner import BalancerOptions, Step
 from equipoise.parallel.fsdp import ShardedModules
 from equipoise.parts.checks import check_choice
 

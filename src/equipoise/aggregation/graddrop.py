@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
-from equipoise.balancer import Decide, Outcome, Step
+from equipoise.balancer import Decide, Outcome
 from equipoise.gradients.linalg import l2_norm
+from equipoise.learner import Step
 from equipoise.losses import per_loss
 from equipoise.parts.checks import check_not_negative, check_positive
 from equipoise.parts.random import Drawing

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
-from equipoise.gradients.measure import Meter
 from equipoise.gradients.measuring import Measuring
+from equipoise.gradients.meter import Meter
 from equipoise.losses import Terms
 from equipoise.parts.checks import check_not_negative
 from equipoise.parts.solve import solve_gramian
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from equipoise.autograd.targets import Wrt
-    from equipoise.balancer import Decide, Outcome, Step
+    from equipoise.balancer import Decide, Outcome
     from equipoise.gradients.apply import BackwardPass
     from equipoise.gradients.gradients import Gradients
+    from equipoise.learner import Step
     from equipoise.losses import LossNames
     from equipoise.parts.solve import Matrix
 

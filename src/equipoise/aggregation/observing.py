@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
-from equipoise.balancer import LooksAt, Step
+from equipoise.balancer import LooksAt
 from equipoise.gradients.gradients import Gradients
+from equipoise.learner import Step
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -15,7 +15,7 @@ Granularity: TypeAlias = Literal["tensor", "layer", "group", "all"]
 Nonfinite: TypeAlias = Literal["skip", "raise"]
 """What becomes of a step whose losses are not finite."""
 
-Ranks: TypeAlias = "Mapping[str, float] | Sequence[float] | Tensor"
+Ranks: TypeAlias = Mapping[str, float] | Sequence[float] | Tensor
 """How large the gradient of each loss is to be, relative to the anchor's."""
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
-from equipoise.balancer import Balancer, Decide, Outcome, Step
+from equipoise.balancer import Balancer, Decide, Outcome
+from equipoise.learner import Step
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from typing_extensions import Unpack
 
-    from equipoise.balancer import BalancerOptions
+    from equipoise.learner import BalancerOptions
     from equipoise.losses import LossNames
 
 _EPS = 1e-8

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from typing_extensions import Unpack
 
-    from equipoise.balancer import BalancerOptions, PerLoss
+    from equipoise.balancer import PerLoss
+    from equipoise.learner import BalancerOptions
     from equipoise.losses import Losses, LossNames
 
 _EPS = 1e-8

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from typing_extensions import Self, Unpack
 
-    from equipoise.balancer import Balancer, BalancerOptions, PerLoss
+    from equipoise.balancer import Balancer, PerLoss
+    from equipoise.learner import BalancerOptions
     from equipoise.losses import LossNames
 
 

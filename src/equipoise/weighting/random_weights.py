@@ -13,7 +13,7 @@ from equipoise.weighting.base import Weighting
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from equipoise.balancer import BalancerOptions
+    from equipoise.learner import BalancerOptions
     from equipoise.losses import LossNames
 
 Distribution: TypeAlias = Literal[

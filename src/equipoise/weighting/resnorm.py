@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from typing_extensions import Unpack
 
-    from equipoise.balancer import BalancerOptions
+    from equipoise.learner import BalancerOptions
     from equipoise.losses import LossNames
 
 

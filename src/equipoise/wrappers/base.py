@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from equipoise.balancer import Balancer, Decide, Outcome, Step
+from equipoise.balancer import Balancer, Decide, Outcome
+from equipoise.learner import Step
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from equipoise.autograd.precision import full_precision
-from equipoise.balancer import Balancer, Step
-from equipoise.gradients.gradients import Gradients, GramianGradients
+from equipoise.balancer import Balancer
+from equipoise.gradients.gradients import Gradients
+from equipoise.gradients.gramian import GramianGradients
+from equipoise.learner import Step
 from equipoise.wrappers.base import Reweighting
 
 

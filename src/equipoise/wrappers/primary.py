@@ -9,11 +9,12 @@ from torch import Tensor
 
 from equipoise.autograd import shared
 from equipoise.autograd.precision import full_precision
-from equipoise.balancer import Balancer, Decide, Outcome, Step
+from equipoise.balancer import Balancer, Decide, Outcome
 from equipoise.gradients.apply import BackwardPass
 from equipoise.gradients.directions import Direction, direction, plus, products
 from equipoise.gradients.gradients import Gradients
 from equipoise.gradients.update import Update
+from equipoise.learner import Step
 from equipoise.wrappers.base import Wrapper
 
 if TYPE_CHECKING:

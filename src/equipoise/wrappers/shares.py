@@ -10,9 +10,10 @@ from torch import Tensor
 
 from equipoise.autograd.precision import full_precision
 from equipoise.autograd.targets import Held
-from equipoise.balancer import Balancer, Decide, Outcome, Step
-from equipoise.gradients.measure import Meter
+from equipoise.balancer import Balancer, Decide, Outcome
 from equipoise.gradients.measuring import Measuring
+from equipoise.gradients.meter import Meter
+from equipoise.learner import Step
 from equipoise.losses import per_loss
 from equipoise.wrappers.base import Wrapper
 

@@ -1,0 +1,339 @@
+"""`Learner`: what every balancer keeps from step to step, and how a step begins and ends."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypedDict
+
+import torch
+from torch import Tensor
+
+from equipoise.losses import Graphless, Losses, LossNames, Terms, loss_names, read_losses
+from equipoise.parallel.averaging import GradientAverage
+from equipoise.parallel.processes import Processes
+from equipoise.parts.checks import check_choice
+from equipoise.parts.notices import IDLE_STEPS, warn_of_idleness, warn_of_sign
+from equipoise.parts.random import Drawing
+from equipoise.record import Record, spread
+from equipoise.schedules import Priorities, Schedules
+from equipoise.state import Stateful
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+    from equipoise.gradients.gradients import Gradients
+
+
+class BalancerOptions(TypedDict, total=False):
+    """What every balancer takes by keyword; see `Balancer`."""
+
+    priorities: Priorities | None
+    every: int
+    nonfinite: Literal["skip", "raise"]
+    graphless: Graphless
+    process_group: ProcessGroup | None
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step that has begun.
+
+    Attributes:
+        terms: The losses that it has.
+        due: Whether it recomputes the weights.
+        counts: Whether it is one of the steps that are learned from.
+    """
+
+    terms: Terms
+    due: bool
+    counts: bool
+
+
+class Learner(Stateful):
+    """Learns from steps: reads their losses, guards the state, leaves a record.
+
+    Args:
+        losses: See `Balancer`, as for all of them.
+        priorities: See `Balancer`.
+        every: See `Balancer`.
+        nonfinite: See `Balancer`.
+        graphless: See `Balancer`.
+        process_group: See `Balancer`.
+
+    Attributes:
+        last: The record of the last step, ``None`` before the first.
+        weighting: Whether the result is a weighting of the losses, one number each.
+        defined_for: The losses for which the method means something. Of others it warns once, where
+            their values lie on the CPU.
+    """
+
+    weighting: bool = True
+    defined_for: Literal["all", "nonnegative"] = "all"
+
+    priorities: Tensor
+    resting: Tensor
+    weight_sum: Tensor
+    weight_count: Tensor
+    skipped: Tensor
+
+    def __init__(
+        self,
+        losses: LossNames,
+        *,
+        priorities: Priorities | None = None,
+        every: int = 1,
+        nonfinite: Literal["skip", "raise"] = "skip",
+        graphless: Graphless = "absent",
+        process_group: ProcessGroup | None = None,
+    ) -> None:
+        super().__init__(loss_names(losses))
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            msg = f"`every` is {every!r}; it is a number of steps, at least 1."
+            raise ValueError(msg)
+        check_choice("nonfinite", nonfinite, ("skip", "raise"))
+        self.every = every
+        check_choice("graphless", graphless, ("absent", "raise"))
+        self.nonfinite = nonfinite
+        self.graphless = graphless
+        self._warned: set[str] = set()
+        self.processes = Processes(process_group)
+        self._average = GradientAverage(self.processes)
+        self.last: Record | None = None
+        self._frozen = False
+        self._told_of_sign = False
+        self._idle = 0  # steps in a row that were to be learned from, and were not
+        count = len(self.names)
+        self.schedules = Schedules(priorities, self.names)
+        self.option("priorities", self.schedules.first)
+        self.state("resting", torch.ones(count))
+        self.state("weight_sum", torch.zeros(count))
+        self.state("weight_count", torch.zeros(count))
+        self.state("skipped", torch.zeros(count, dtype=torch.long))
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Uses the weights as they are and learns nothing inside the ``with`` block.
+
+        For gradient accumulation, L-BFGS closures and evaluation, as does ``balancer.eval()``.
+        """
+        before = self._frozen
+        self._frozen = True
+        try:
+            yield
+        finally:
+            self._frozen = before
+
+    @property
+    def awake(self) -> bool:
+        """Whether it is in training mode and not frozen."""
+        return self.training and not self._frozen
+
+    @property
+    def learning(self) -> bool:
+        """Whether steps advance the state; never under ``torch.no_grad()``."""
+        return self.awake and torch.is_grad_enabled()
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """What each loss's gradient was multiplied with in the last step; zero where absent."""
+        applied = self.resting * self.priorities if self.last is None else self.last.weights
+        return dict(zip(self.names, applied.tolist(), strict=True))
+
+    @property
+    def mean_weights(self) -> dict[str, float]:
+        """The mean of the applied weights since the start, for retraining with `Fixed`."""
+        mean = self.weight_sum / self.weight_count.clamp(min=1)
+        mean = torch.where(self.weight_count > 0, mean, self.resting * self.priorities)
+        return dict(zip(self.names, mean.tolist(), strict=True))
+
+    def report(self) -> dict[str, float]:
+        """The last record as flat numbers: see `Record.report`.
+
+        Raises:
+            RuntimeError: If there was no step yet.
+        """
+        return self._said().report()
+
+    def extra_repr(self) -> str:
+        """The names of the losses."""
+        return ", ".join(self.names)
+
+    def _method(self) -> str:
+        """What to call the method in messages."""
+        return type(self).__name__
+
+    def _begin(self, losses: Losses) -> Step:
+        """Reads the losses of a step; tells whether it recomputes the weights, and counts it.
+
+        A step with a NaN or infinite loss does not count. Where the values lie on an accelerator
+        that is left to `_guarded`, which needs no synchronisation.
+        """
+        terms = self._scheduled(self._read(losses))
+        due = self.learning and self._calls % self.every == 0
+        if due or not self.weighting:  # a formula runs, on numbers that are the same everywhere
+            self._average.replicated.refuse_uneven()
+            terms = self.processes.agree(terms)
+            self._agree_on_draws()
+        self.follow(terms.values())
+        if self.nonfinite == "raise":
+            _raise_if_not_finite(terms.values(), terms.present_names)
+        agreed = terms.given is not None or self.processes.count == 1
+        known = terms.values().device.type == "cpu" and agreed
+        finite = terms.values().isfinite()
+        self._idle += due
+        if known and due:
+            self._speak_up(terms)
+        if self.learning and known and not bool(finite.all()):
+            self.skipped += spread((~finite).long(), terms.present, len(self.names), 0)
+            return Step(terms, due=False, counts=False)
+        self._calls += self.learning
+        return Step(terms, due, counts=self.learning)
+
+    def _read(self, losses: Losses) -> Terms:
+        terms = read_losses(losses, self.names, graphless=self.graphless)
+        for i, _ in terms.constants:
+            self._warn_once(
+                f"Loss {self.names[i]!r} has no graph in this step (it is a number, was detached, "
+                "or depends on no parameter), so it counts as absent. graphless='raise' makes this "
+                "an error; None, or leaving it out of the mapping, says that it is meant."
+            )
+        return terms
+
+    def _warn_once(self, message: str) -> None:
+        if message not in self._warned:
+            self._warned.add(message)
+            warnings.warn(message, stacklevel=2)
+
+    def _speak_up(self, terms: Terms) -> None:
+        """Warns of what would go wrong in silence; reads values, so on the CPU only."""
+        if self.defined_for == "nonnegative" and not self._told_of_sign:
+            values = terms.values().tolist()
+            self._told_of_sign = warn_of_sign(self._method(), terms.present_names, values)
+        if self._idle == IDLE_STEPS:
+            values = terms.values().tolist()
+            warn_of_idleness(self._method(), self.names, terms.present_names, values)
+
+    def _scheduled(self, terms: Terms) -> Terms:
+        """Gives the losses this step's priorities, or those of the last step that learned."""
+        found = self.schedules.at(self._calls if self.learning else max(self._calls - 1, 0))
+        if not found:
+            return terms
+        self.follow(terms.values())
+        for i, priority in found.items():
+            self.priorities[i] = priority
+        counted = terms.without([i for i, priority in found.items() if priority == 0])
+        if not counted.present:
+            msg = (
+                f"The schedules give zero to all losses that are there, "
+                f"{', '.join(map(repr, terms.present_names))}; let one of them count in each step."
+            )
+            raise ValueError(msg)
+        return counted
+
+    def _agree_on_draws(self) -> None:
+        if self.processes.count > 1:
+            for module in self.modules():
+                if isinstance(module, Drawing):
+                    module.agree(self.processes)
+
+    def _guarded(
+        self,
+        values: Tensor,
+        formula: Callable[[], Tensor],
+        fallback: Callable[[], Tensor],
+        gradients: Gradients | None = None,
+    ) -> Tensor:
+        """Runs a formula; what is not finite, in or out, leaves no trace in the state.
+
+        Then the fallback takes the place of what it returned.
+        """
+        before = {name: buffer.clone() for name, buffer in self.small_state().items()}
+        result = formula().detach()
+        after = self.small_state()
+        # A finite loss may have a square that is not, and state that is infinite never recovers.
+        kept = values.isfinite().all() & _all_finite(result) & _without_infinity(after)
+        measured = None if gradients is None else gradients.finite()
+        kept = kept if measured is None else kept & measured
+        if kept.device.type != "cpu" or bool(kept):
+            self._idle = 0
+        if kept.device.type == "cpu" and bool(kept):
+            return result
+        for name, buffer in after.items():
+            if before[name].shape == buffer.shape:
+                buffer.copy_(torch.where(kept, buffer, before[name]))
+        self.skipped += (~kept).long()
+        return torch.where(kept, result, fallback())
+
+    def _note(self, terms: Terms, weights: Tensor, gradients: Gradients | None) -> None:
+        """Leaves the record of this step, and counts its weights into their mean."""
+        count, present = len(self.names), terms.present
+        values = terms.values()
+        norms, cosines = (None, None) if gradients is None else gradients.known()
+        seen, total = spread(values, present, count, torch.nan), values.sum()
+        for i, value in terms.constants:
+            if i not in present:  # another process may have its graph
+                seen[i] = value
+                total = total + value.to(total)
+        self.last = Record(
+            names=self.names,
+            present=present,
+            losses=seen,
+            weights=spread(weights, present, count, 0.0),
+            total=total,
+            norms=None if norms is None else spread(norms, present, count, torch.nan),
+            cosines=None if cosines is None else spread(cosines, present, count, torch.nan),
+            apart=()
+            if gradients is None
+            else tuple(terms.present_names[i] for i in gradients.apart),
+        )
+        if self.learning and (terms.given is not None or self.processes.count == 1):
+            counted = values.isfinite().all().to(weights.dtype).expand(len(present))
+            counted = spread(counted, present, count, 0.0)
+            self.weight_sum += torch.where(counted > 0, self.last.weights, 0.0)
+            self.weight_count += counted
+
+    def _said(self) -> Record:
+        """The record of the last step.
+
+        Raises:
+            RuntimeError: If there was none.
+        """
+        if self.last is None:
+            msg = "There was no step yet; call `backward(losses)` first."
+            raise RuntimeError(msg)
+        return self.last
+
+    def _differs(self, name: str, saved: Tensor, exact: Tensor) -> bool:
+        """A scheduled priority is what its schedule says, whatever it was."""
+        if name == "priorities":
+            saved, exact = saved.clone(), exact.clone()
+            for i in self.schedules.at(0):
+                saved[i] = exact[i] = 0
+        return super()._differs(name, saved, exact)
+
+
+def _without_infinity(state: Mapping[str, Tensor]) -> Tensor:
+    """Whether no state is infinite, a boolean scalar; NaN marks what was not met yet."""
+    floating = [buffer.reshape(-1) for buffer in state.values() if buffer.is_floating_point()]
+    return ~torch.cat(floating).isinf().any()
+
+
+def _all_finite(tensor: Tensor) -> Tensor:
+    """Whether all is finite, a boolean scalar, without a copy of what is as wide as a gradient."""
+    if tensor.numel() == 0:  # a process that has no column of what is sharded
+        return torch.ones((), dtype=torch.bool, device=tensor.device)
+    lowest, highest = tensor.aminmax()
+    return lowest.isfinite() & highest.isfinite()
+
+
+def _raise_if_not_finite(values: Tensor, names: tuple[str, ...]) -> None:
+    for name, value in zip(names, values.tolist(), strict=True):
+        if not abs(value) < float("inf"):
+            msg = (
+                f"Loss {name!r} is {value}. Nothing was learned from this step; "
+                "nonfinite='skip' goes on without stopping."
+            )
+            raise ValueError(msg)
