@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
@@ -111,12 +112,19 @@ class AdaptiveRatio(Aggregation):
             self.steps += self.every
             return None
         if not isinstance(chosen, str):
-            return super()._watch(terms, wrt)
+            return self._of_pair(terms, super()._watch(terms, wrt))
         places = terms.places
         pair = [places[terms.present.index(i)] for i in self._pair]
         losses = [loss for loss in pair if loss is not None]
         names = [self.names[i] for i in self._pair]
         return Watched(watch(losses, chosen, names, self._meter.trained()).targets)
+
+    def _of_pair(self, terms: Terms, watched: Watched | None) -> Watched | None:
+        """The other losses need share nothing with the two: their weight is one anyway."""
+        if watched is None:
+            return None
+        apart = tuple(place for place in watched.apart if terms.present[place] in self._pair)
+        return replace(watched, apart=apart)
 
     def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
         norms = gradients.norms().to(values.dtype)

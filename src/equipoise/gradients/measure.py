@@ -39,6 +39,7 @@ def measure(
         ValueError: If a loss is not a scalar or has no graph, or the losses share nothing.
 
     Example:
+        >>> import torch
         >>> parameter = torch.tensor([1.0, 2.0], requires_grad=True)
         >>> measure({"a": parameter.sum(), "b": (parameter**2).sum()}).gram()
         tensor([[ 2.,  6.],
