@@ -225,7 +225,7 @@ def test_a_state_of_mtadam_is_refused():
         ({"lr": -1.0}, "`lr` is -1.0"),
         ({"betas": (0.9, 0.999, 0.9)}, r"two numbers in \[0, 1\), such as \(0.9, 0.999\)"),
         ({"betas": (0.9, 1.0)}, r"`betas` is \(0.9, 1.0\)"),
-        ({"nonfinite": "ignore"}, "`nonfinite` is 'ignore'; write one of 'skip', 'raise'"),
+        ({"nonfinite": "ignore"}, "`nonfinite` is 'ignore'; write 'skip' or 'raise'"),
     ],
     ids=str,
 )

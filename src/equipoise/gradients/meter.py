@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -169,18 +169,14 @@ class Meter:
             kind = partial(ShardedPasses, shards=shards)
         else:
             average = self.processes.average if together else None
-            kind = partial(Passes, average=average, inputs=self._inputs(terms, targets, own))
+            kind = partial(Passes, average=average, inputs=self._inputs(terms))
         return kind(terms.places, targets, own=own, suffice=leaves is not None)
 
-    def _inputs(
-        self, terms: Terms, targets: Sequence[Target], own: Sequence[Sequence[Tensor]]
-    ) -> set[Tensor]:
+    def _inputs(self, terms: Terms) -> set[Tensor]:
         """Leaves that belong to this process's batch, whose gradients no process averages."""
         if self.processes.count == 1:
             return set()
-        found = {leaf for leaf in targets if isinstance(leaf, Tensor)}
-        found.update(leaf for leaves in own for leaf in leaves)
-        return found.difference(shared.of_model(terms.tensors))
+        return set(shared.reach(terms.tensors)).difference(shared.of_model(terms.tensors))
 
     def _stacks(self, losses: int) -> bool:
         rows = self.measuring.rows

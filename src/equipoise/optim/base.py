@@ -172,7 +172,7 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
         MiB together. Beyond, a warning tells that moments have moved, as memory would be needed
         for all of them twice; with a ``GradScaler`` they move in ``step`` alone.
 
-        Autocast is switched off inside, and ``torch.no_grad()`` changes nothing.
+        Autocast and inference mode are switched off inside, and ``torch.no_grad()`` changes nothing.
 
         Args:
             losses: By name, in order, or a ``[T]`` tensor.
@@ -185,7 +185,7 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
             ValueError: If a loss is not a scalar, has no graph or an unknown name, the count is
                 wrong, or with ``nonfinite="raise"`` a loss or its gradient is not finite.
             RuntimeError: If the last ``backward`` still waits for its step, a parameter has sparse
-                gradients, or ``torch.inference_mode()`` is on.
+                gradients, or a loss was computed under ``torch.inference_mode()``.
         """
         self._refuse_second_backward()
         scaler = scaler if scaler is not None and scaler.is_enabled() else None

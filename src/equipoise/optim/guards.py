@@ -75,14 +75,13 @@ def _error(what: str) -> ValueError:
 
 
 def refuse_inference(losses: Losses) -> None:
-    """Raises a ``RuntimeError`` under ``torch.inference_mode()``, which keeps no graph."""
+    """Raises a ``RuntimeError`` at losses of ``torch.inference_mode()``, which keeps no graph."""
     given = losses.values() if isinstance(losses, Mapping) else losses
     given = [given] if isinstance(given, Tensor) or not isinstance(given, Iterable) else given
-    made = any(isinstance(loss, Tensor) and loss.is_inference() for loss in given)
-    if made or torch.is_inference_mode_enabled():
-        where = "The losses were computed" if made else "`backward` was called"
+    if any(isinstance(loss, Tensor) and loss.is_inference() for loss in given):
         msg = (
-            f"{where} under `torch.inference_mode()`, which keeps no graph and whose tensors no "
-            "training can use; leave it before the forward pass, and use it for validation alone."
+            "The losses were computed under `torch.inference_mode()`, which keeps no graph and "
+            "whose tensors no training can use; leave it before the forward pass, and use it for "
+            "validation alone."
         )
         raise RuntimeError(msg)
