@@ -172,7 +172,7 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
         MiB together. Beyond, a warning tells that moments have moved, as memory would be needed
         for all of them twice; with a ``GradScaler`` they move in ``step`` alone.
 
-        Autocast and inference mode are switched off inside, and ``torch.no_grad()`` changes nothing.
+        Autocast and inference mode are switched off inside; ``torch.no_grad()`` changes nothing.
 
         Args:
             losses: By name, in order, or a ``[T]`` tensor.
