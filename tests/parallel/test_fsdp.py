@@ -28,6 +28,9 @@ import equipoise as eq
 from tests.methods import NAMES, make
 from tests.models import MultiHead
 
+# What all tests share is trained once, by one worker.
+pytestmark = pytest.mark.xdist_group("shards")
+
 STEPS = 10
 NEED_WHOLE = (
     "dbmtl", "excessmtl", "graddrop", "learningrateannealing", "metabalance", "moco", "modo",
