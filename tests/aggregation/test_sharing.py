@@ -271,3 +271,35 @@ def test_adaptive_ratio_names_the_losses_that_share_nothing() -> None:
     losses = {"pixel": nn.Linear(3, 1)(x).sum(), "critic": nn.Linear(3, 1)(x).sum()}
     with pytest.raises(SharingError, match="No two of 'pixel', 'critic' share"):
         eq.AdaptiveRatio(["pixel", "critic"]).backward(losses)
+
+
+@pytest.mark.parametrize("last", [nn.Identity(), nn.Tanh(), nn.Sigmoid()])
+@pytest.mark.parametrize("make", [eq.UPGrad, eq.MGDA, eq.GradientShares, eq.PCGrad])
+def test_columns_of_one_matrix_are_compared_at_what_the_matrix_is_made_of(make, last) -> None:
+    torch.manual_seed(0)
+    trunk, head = nn.Sequential(nn.Linear(4, 8), nn.Tanh()), nn.Sequential(nn.Linear(8, 3), last)
+    x, y = torch.randn(16, 4), torch.rand(16, 3)
+    options = {"shares": [1, 1, 1]} if make is eq.GradientShares else {}
+    balancer = make(3, wrt="representation", **options)
+    for _ in range(2):
+        hidden = trunk(x)
+        losses = (head(hidden) - y).square().mean(0)
+        rows = [torch.autograd.grad(loss, hidden, retain_graph=True)[0] for loss in losses]
+        gram = torch.stack([row.flatten() for row in rows])
+        found = eq.measure(losses, "representation")
+        torch.testing.assert_close(found.gram(), gram @ gram.T)
+        parameters = [*trunk.parameters(), *head.parameters()]
+        slowly = jacobian(list(losses), parameters)
+        for parameter in parameters:
+            parameter.grad = None
+        weights = balancer.backward(losses).weights
+        torch.testing.assert_close(flat_grad(parameters), weights @ slowly)
+
+
+def test_losses_that_are_masks_of_one_vector_are_warned_of_at_the_representation() -> None:
+    trunk, x = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1)), torch.randn(12, 4)
+    mask = torch.arange(12) % 2 == 0
+    per_sample = trunk(x).square().flatten()
+    losses = [per_sample[mask].mean(), per_sample[~mask].mean()]
+    with pytest.warns(UserWarning, match=r"nothing in common.*wrt='shared'"):
+        eq.UPGrad(2, wrt="representation").backward(losses)

@@ -84,10 +84,10 @@ def test_every_method_takes_a_vector_for_the_losses_in_it(name, made) -> None:
 @pytest.mark.parametrize("reduced", ["mean", "sum"])
 def test_losses_reduced_from_one_matrix_do_not_meet_in_their_vector(reduced) -> None:
     net = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
-    prediction, target = net(torch.rand(8, 4)), torch.rand(8, 3)
-    losses = getattr((prediction - target).square(), reduced)(0).unbind()
+    hidden, target = net[:2](torch.rand(8, 4)), torch.rand(8, 3)
+    losses = getattr((net[2](hidden) - target).square(), reduced)(0).unbind()
     (edge,) = representation(losses)
-    assert edge.node is prediction.grad_fn
+    assert edge.node is hidden.grad_fn  # each has a column of the matrix for itself
     assert set(last_shared(losses)) == set(net[2].parameters())
 
 

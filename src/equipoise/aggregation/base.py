@@ -159,6 +159,8 @@ class Aggregation(Balancer):
         if not self.weighting:
             return self._combined(step, how, measured)
         weights = self._decided(step, measured.gradients, decide)
+        if (self._wrt.named if wrt is None else wrt) == "representation":
+            self._warn_if_nothing_in_common(measured.gradients)
         updates = self._of_measured(how, step.terms, measured, weights)
         return Outcome(weights, updates, measured.gradients)
 
@@ -177,6 +179,19 @@ class Aggregation(Balancer):
         weights = weights.clone()
         weights[places] = found
         return weights
+
+    def _warn_if_nothing_in_common(self, gradients: Gradients) -> None:
+        """The guard behind the walk: where losses have not met yet, no two gradients overlap."""
+        _, cosines = gradients.known()
+        if cosines is None or len(cosines) < 2 or cosines.device.type != "cpu":
+            return
+        if not bool((cosines - cosines.diagonal().diag()).any()):
+            self._warn_once(
+                "At the representation the gradients of the losses have nothing in common, as if "
+                "each loss had a part of it for itself (masks or slices of one tensor), so their "
+                "directions cannot be compared there. Write wrt='shared', or pass the tensor that "
+                "they are made of."
+            )
 
     def _together(self, terms: Terms, gradients: Gradients) -> list[int]:
         """The places of the losses that share something; says once which do not."""

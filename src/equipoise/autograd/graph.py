@@ -18,7 +18,7 @@ from torch.autograd.graph import get_gradient_edge
 from torch.nn.parallel.distributed import _DDPSink
 from torch.utils.checkpoint import CheckpointFunction
 
-from equipoise.autograd.vectors import roots_of
+from equipoise.autograd.vectors import parts_of, taken_apart
 
 if TYPE_CHECKING:
     from torch.autograd.graph import GradientEdge, Node
@@ -66,6 +66,7 @@ class Parting:
         edges: For each node that was reached, by output, the losses that reached it.
         leaves: For each leaf that was reached, the losses that did so above the meeting.
         roots: Where the walk began.
+        taken_apart: Where several of them began, each at elements of its own.
     """
 
     def __init__(self, losses: Sequence[Tensor]) -> None:
@@ -77,7 +78,9 @@ class Parting:
         self._pending: set[Node] = set()
         self._heap: list[tuple[int, int, Node]] = []
         self._passed_over: set[Node] = set()
-        roots = [(i, *edge) for i, loss in enumerate(losses) for edge in roots_of(loss)]
+        parts = [parts_of(loss) for loss in losses]
+        self.taken_apart = taken_apart(parts)
+        roots = [(i, *edge) for i, part in enumerate(parts) for edge in part]
         self.roots = [node for _, node, _ in roots]
         for i, node, output in roots:
             self._reach(node, output, 1 << i)
@@ -284,7 +287,7 @@ def reach_of(losses: Sequence[Tensor], targets: Collection[Node]) -> int:
             heapq.heappush(heap, (-number, id(node), node))
 
     for i, loss in enumerate(losses):
-        for node, _ in roots_of(loss):
+        for node, _ in parts_of(loss):
             reach(node, 1 << i)
     while heap:
         node = heapq.heappop(heap)[2]

@@ -19,6 +19,7 @@ from equipoise.autograd.graph import (
     edges_of,
     inputs_of,
     is_compiled_node,
+    is_leaf,
     reaching,
     variable,
 )
@@ -246,6 +247,7 @@ def representation(
     parting = _parting(losses)
     if trained is not None:
         _go_below_untrained(parting, trained)
+    _go_below_taken_apart(parting)
     frontier = parting.antichain()
     if not frontier:
         msg = "The losses never all meet in the graph, so there is no shared representation."
@@ -257,6 +259,22 @@ def representation(
         for node in newest_first
         for output in sorted(parting.edges.get(node, {0: 0}))
     )
+
+
+def _go_below_taken_apart(parting: Parting) -> None:
+    """Moves the meeting below a matrix of which each loss has columns of its own.
+
+    Gradients at the matrix have nothing in common, whatever the losses share: its Gramian is
+    diagonal. The layer that made it is one head for each column, in one operation.
+    """
+    apart = parting.taken_apart
+    while going := [node for node in parting.meeting if node in apart]:
+        parting.expand(going)
+        while weights := [
+            node for node in parting.meeting if not is_leaf(node) and parametric(node)
+        ]:
+            parting.expand(weights)
+        parting.pass_over(node for node, mask in parting.leaves.items() if mask == parting.full)
 
 
 def _go_below_untrained(parting: Parting, trained: Collection[Tensor]) -> None:

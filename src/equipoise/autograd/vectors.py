@@ -16,6 +16,7 @@ with, nothing is called at all.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -31,31 +32,51 @@ if TYPE_CHECKING:
 _LOOKED_THROUGH = (*MAPS, *PARTS, *JOINS, *REDUCTIONS)
 
 
-def roots_of(loss: Tensor) -> list[Edge]:
+def parts_of(loss: Tensor) -> dict[Edge, Tensor | None]:
     """Where the walk from a loss begins: what it is made of, if it was an element of a tensor.
 
     Args:
         loss: A live scalar.
 
     Returns:
-        Edges of the graph: that of the loss itself, unless it is a part of something.
+        Edges of the graph, each with ones at the elements that the loss is made of; the edge of the
+        loss itself, with ``None``, unless it is a part of something.
     """
     start = get_gradient_edge(loss)
     if not isinstance(start.node, _LOOKED_THROUGH):
-        return [(start.node, start.output_nr)]
-    found: dict[Edge, None] = {}
+        return {(start.node, start.output_nr): None}
+    found: dict[Edge, Tensor | None] = {}
     is_part = False
     stack = [(start.node, start.output_nr, torch.ones_like(loss, requires_grad=False))]
     while stack:
         node, output, elements = stack.pop()
         below = _sources(node, output, elements)
         if below is None:
-            found[node, output] = None
+            before = found.get((node, output))
+            found[node, output] = elements if before is None else before + elements
             continue
         is_part = is_part or any(not bool(of.all()) for _, _, of in below if of.numel() > 1)
         stack.extend(below)
     # A sum of scalars is left as it is: where its terms meet is for the walk to find.
-    return list(found) if is_part and found else [(start.node, start.output_nr)]
+    return found if is_part and found else {(start.node, start.output_nr): None}
+
+
+def taken_apart(parts: Sequence[Mapping[Edge, Tensor | None]]) -> set[Node]:
+    """The nodes of which several losses have elements, each its own: they have not met there.
+
+    Args:
+        parts: What each loss is made of: see `parts_of`.
+    """
+    elements: dict[Edge, list[Tensor]] = {}
+    for part in parts:
+        for edge, own in part.items():
+            if own is not None:
+                elements.setdefault(edge, []).append(own)
+    return {
+        node
+        for (node, _), of in elements.items()
+        if len(of) > 1 and bool((torch.stack(of) != 0).sum(dim=0).le(1).all())
+    }
 
 
 def _sources(node: Node, output: int, elements: Tensor) -> list[tuple[Node, int, Tensor]] | None:
