@@ -233,10 +233,7 @@ THREE = ("static graph", "unused parameters", "plain")
     scope="module",
     params=[
         *[pytest.param((2, w, SOME), id=f"2 ranks, {w}") for w in WRAPPERS],
-        *[
-            pytest.param((2, w, CASES), id=f"2 ranks, {w}, all", marks=pytest.mark.slow)
-            for w in WRAPPERS
-        ],
+        pytest.param((2, "wrapped", CASES), id="2 ranks, wrapped, all", marks=pytest.mark.slow),
         *[pytest.param((3, w, SOME), id=f"3 ranks, {w}", marks=pytest.mark.slow) for w in THREE],
     ],
 )
