@@ -54,13 +54,12 @@ def plain_loop(
     accumulate: int = 1,
     dtype: torch.dtype = torch.float64,
     autocast: torch.dtype | None = None,
-    backward_inside: bool = False,
     backward: Callable[[Tensor], object] | None = None,
 ) -> nn.Module:
     """Trains without any framework.
 
-    Weights are learned at the first of ``accumulate`` batches. Under autocast, rounding tells
-    whether the backward pass runs inside, and whether it is one pass of the balanced loss.
+    Weights are learned at the first of ``accumulate`` batches. The backward pass runs outside of
+    autocast, as PyTorch has it: what a framework calls inside must come to the same.
     """
     model = ThreeLosses(dtype=dtype)
     optimizer = sgd(model)
@@ -71,7 +70,7 @@ def plain_loop(
         with lowered:
             losses = model(x)
         frozen = nullcontext() if i % accumulate == 0 else balancer.frozen()
-        with frozen, lowered if backward_inside else nullcontext():
+        with frozen:
             balancer.backward(losses, backward=backward)
         if (i + 1) % accumulate == 0:
             optimizer.step()

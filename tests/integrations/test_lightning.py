@@ -140,7 +140,6 @@ def test_bf16_mixed_equals_the_plain_loop_under_autocast(kind, name) -> None:
         data,
         dtype=torch.float32,
         autocast=torch.bfloat16,
-        backward_inside=kind is Manual,
         backward=torch.Tensor.backward if kind is Manual else None,
     )
     assert difference(expected, module.model) < 1e-6
