@@ -182,10 +182,11 @@ class Aggregation(Balancer):
 
     def _warn_if_nothing_in_common(self, gradients: Gradients) -> None:
         """The guard behind the walk: where losses have not met yet, no two gradients overlap."""
-        _, cosines = gradients.known()
-        if cosines is None or len(cosines) < 2 or cosines.device.type != "cpu":
+        norms, cosines = gradients.known()
+        if norms is None or cosines is None or len(cosines) < 2 or norms.device.type != "cpu":
             return
-        if not bool((cosines - cosines.diagonal().diag()).any()):
+        compared = (norms > 0) & norms.isfinite()
+        if bool(compared.all()) and not bool((cosines - cosines.diagonal().diag()).any()):
             self._warn_once(
                 "At the representation the gradients of the losses have nothing in common, as if "
                 "each loss had a part of it for itself (masks or slices of one tensor), so their "
