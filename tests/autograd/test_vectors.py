@@ -91,6 +91,12 @@ def test_losses_reduced_from_one_matrix_do_not_meet_in_their_vector(reduced) -> 
     assert set(last_shared(losses)) == set(net[2].parameters())
 
 
+def test_a_matrix_with_nothing_below_it_is_the_representation_itself() -> None:
+    prediction = nn.Linear(4, 3)(torch.rand(8, 4))
+    (edge,) = representation(prediction.square().mean(0).unbind())
+    assert edge.node is prediction.grad_fn
+
+
 def test_heads_put_together_into_a_matrix_are_own_to_their_losses() -> None:
     model = MultiHead(3)
     hidden = model.trunk(batch())

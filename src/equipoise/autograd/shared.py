@@ -265,9 +265,15 @@ def _go_below_taken_apart(parting: Parting) -> None:
     """Moves the meeting below a matrix of which each loss has columns of its own.
 
     Gradients at the matrix have nothing in common, whatever the losses share: its Gramian is
-    diagonal. The layer that made it is one head for each column, in one operation.
+    diagonal. The layer that made it is one head for each column, in one operation. Where that layer
+    is the whole model, nothing lies below, and the matrix is what there is.
     """
-    apart = parting.taken_apart
+
+    def made_of_data(node: Node) -> bool:
+        children = [child for child, _ in node.next_functions if child is not None]
+        return any(not is_leaf(child) and not parametric(child) for child in children)
+
+    apart = {node for node in parting.taken_apart if made_of_data(node)}
     while going := [node for node in parting.meeting if node in apart]:
         parting.expand(going)
         while weights := [

@@ -47,7 +47,7 @@ def named(name: str) -> eq.Balancer:
 
 
 def main() -> None:
-    trunk = torch.nn.Linear(3, 4)
+    trunk = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.Tanh(), torch.nn.Linear(5, 4))
 
     def losses_of() -> dict[str, Tensor]:
         a, b, c, _ = trunk(torch.randn(5, 3)).square().mean(dim=0)
