@@ -267,6 +267,13 @@ class Balancer(Learner, ABC):
             scaled = None if gradients is None else gradients.scaled(self.priorities)
             return self.weigh(values * self.priorities, scaled) * self.priorities
 
+    def _given(self, gradients: Gradients | None) -> Gradients:
+        """The gradients, where the method cannot do without."""
+        if gradients is None:
+            msg = f"{type(self).__name__} looks at gradients; call `weigh(values, gradients)`."
+            raise TypeError(msg)
+        return gradients
+
     def _safe(self, gradients: Gradients | None) -> bool:
         """State as wide as a gradient is too large to copy and take back: look before."""
         if gradients is None or not self.keeps_wide_state():

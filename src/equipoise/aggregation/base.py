@@ -124,10 +124,7 @@ class Aggregation(Balancer):
         raise NotImplementedError
 
     def _formula(self, values: Tensor, gradients: Gradients | None) -> Tensor:
-        if gradients is None:
-            msg = f"{self._method()} looks at gradients; call `weigh(values, gradients)`."
-            raise TypeError(msg)
-        return self._weigh(values, gradients)
+        return self._weigh(values, self._given(gradients))
 
     def _sized(self, name: str, gradients: Gradients) -> Tensor:
         """A piece of state as wide as a gradient; zeros where it had another width before."""

@@ -81,9 +81,7 @@ class Behind(Reweighting):
         Raises:
             TypeError: If there are no gradients.
         """
-        if gradients is None:
-            msg = "Behind looks at gradients; call `weigh(values, gradients)`."
-            raise TypeError(msg)
+        gradients = self._given(gradients)
         self._catch_up()
         self._keep(values, gradients)
         self._waiting = tuple(range(len(self.names)))

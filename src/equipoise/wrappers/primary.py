@@ -171,9 +171,7 @@ class Primary(Wrapper):
         Raises:
             TypeError: If the method is no weighting of the losses, or there are no gradients.
         """
-        if gradients is None:
-            msg = "Primary looks at gradients; call `weigh(values, gradients)`."
-            raise TypeError(msg)
+        gradients = self._given(gradients)
         weights = self.balancer.weigh(self.follow(values.detach()), gradients)
         chosen = self.is_primary.to(weights.dtype)
         mixed = torch.stack([weights, chosen]).to(gradients.gram().dtype)

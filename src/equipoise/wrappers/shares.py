@@ -136,9 +136,7 @@ class Shares(Wrapper):
         Raises:
             TypeError: If the method is no weighting of the losses, or there are no gradients.
         """
-        if gradients is None:
-            msg = "Shares looks at gradients; call `weigh(values, gradients)`."
-            raise TypeError(msg)
+        gradients = self._given(gradients)
         weights = self.balancer.weigh(self.follow(values.detach()), gradients)
         return _divide(weights, gradients.norms(), self.shares)
 
