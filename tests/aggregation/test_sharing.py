@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 
 import pytest
 import torch
@@ -303,3 +304,10 @@ def test_losses_that_are_masks_of_one_vector_are_warned_of_at_the_representation
     losses = [per_sample[mask].mean(), per_sample[~mask].mean()]
     with pytest.warns(UserWarning, match=r"nothing in common.*wrt='shared'"):
         eq.UPGrad(2, wrt="representation").backward(losses)
+
+
+def test_elements_of_a_parameter_that_share_nothing_are_no_reason_to_warn() -> None:
+    theta = torch.ones(3, requires_grad=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        eq.UPGrad(3, wrt="representation").backward(list(theta.exp() * theta.square()))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from equipoise.autograd import shared
 from equipoise.autograd.errors import warn_of_donated_buffers
-from equipoise.autograd.graph import Parting
+from equipoise.autograd.graph import Parting, edges_of, is_leaf
 from equipoise.autograd.targets import Held
 from equipoise.balancer import Balancer, Decide, LooksAt, Outcome
 from equipoise.gradients.gradients import Gradients
@@ -157,7 +157,7 @@ class Aggregation(Balancer):
             return self._combined(step, how, measured)
         weights = self._decided(step, measured.gradients, decide)
         if (self._wrt.named if wrt is None else wrt) == "representation":
-            self._warn_if_nothing_in_common(measured.gradients)
+            self._warn_if_nothing_in_common(measured.gradients, watched.targets)
         updates = self._of_measured(how, step.terms, measured, weights)
         return Outcome(weights, updates, measured.gradients)
 
@@ -177,8 +177,13 @@ class Aggregation(Balancer):
         weights[places] = found
         return weights
 
-    def _warn_if_nothing_in_common(self, gradients: Gradients) -> None:
-        """The guard behind the walk: where losses have not met yet, no two gradients overlap."""
+    def _warn_if_nothing_in_common(self, gradients: Gradients, place: Sequence[Target]) -> None:
+        """The guard behind the walk: where losses have not met yet, no two gradients overlap.
+
+        A parameter is made of nothing, so there is no other place to name.
+        """
+        if all(is_leaf(node) for node, _ in edges_of(place)):
+            return
         norms, cosines = gradients.known()
         if norms is None or cosines is None or len(cosines) < 2 or norms.device.type != "cpu":
             return
