@@ -106,6 +106,7 @@ class Aggregation(Balancer):
             raise ValueError(msg)
         self.heads = heads
         self._warned_of_donated = False
+        self._overlapped = False  # at the representation, the gradients of two losses
         self._wrt: Held[Wrt] = Held(self.default_wrt if wrt is None else wrt)
         self._refuse_shards(ShardedModules(), self._wrt.named)
         self._meter = Meter(
@@ -180,15 +181,17 @@ class Aggregation(Balancer):
     def _warn_if_nothing_in_common(self, gradients: Gradients, place: Sequence[Target]) -> None:
         """The guard behind the walk: where losses have not met yet, no two gradients overlap.
 
-        A parameter is made of nothing, so there is no other place to name.
+        A parameter is made of nothing, so there is no other place to name. Where two gradients
+        overlapped once, losses do meet, and nobody asks again.
         """
-        if all(is_leaf(node) for node, _ in edges_of(place)):
+        if self._overlapped or all(is_leaf(node) for node, _ in edges_of(place)):
             return
         norms, cosines = gradients.known()
         if norms is None or cosines is None or len(cosines) < 2 or norms.device.type != "cpu":
             return
         compared = (norms > 0) & norms.isfinite()
-        if bool(compared.all()) and not bool((cosines - cosines.diagonal().diag()).any()):
+        self._overlapped = bool((cosines - cosines.diagonal().diag()).any())
+        if bool(compared.all()) and not self._overlapped:
             self._warn_once(
                 "At the representation the gradients of the losses have nothing in common, as if "
                 "each loss had a part of it for itself (masks or slices of one tensor), so their "
