@@ -13,9 +13,10 @@ from equipoise.autograd.graph import Parting, edges_of, is_leaf
 from equipoise.autograd.targets import Held
 from equipoise.balancer import Balancer, Decide, LooksAt, Outcome
 from equipoise.gradients.gradients import Gradients
+from equipoise.gradients.measurement import Measurement
 from equipoise.gradients.measuring import Measuring
-from equipoise.gradients.meter import Measurement, Meter
-from equipoise.gradients.update import of_parts, of_rows
+from equipoise.gradients.meter import Meter, Needs
+from equipoise.gradients.update import of_parts
 from equipoise.learner import BalancerOptions, Step
 from equipoise.parallel.fsdp import ShardedModules
 from equipoise.parts.checks import check_choice
@@ -112,9 +113,15 @@ class Aggregation(Balancer):
         self._meter = Meter(
             measuring or Measuring(),
             self.processes,
-            norms_only=self.looks_at == "norms",
+            needs=self._needs(),
             trained=trained,
         )
+
+    def _needs(self) -> Needs:
+        """What is asked for of gradients; what is no weighting combines them itself."""
+        if self.looks_at == "norms" or (self.looks_at == "gramian" and self.weighting):
+            return self.looks_at
+        return "gradients"
 
     def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
         """The formula: ``[T]`` weights; reads and advances declared state."""
@@ -223,10 +230,8 @@ class Aggregation(Balancer):
         self, how: BackwardPass, terms: Terms, measured: Measurement, weights: Tensor
     ) -> list[Update]:
         """The weighted update, from the rows where they are all that it takes."""
-        if measured.rows is None:
-            return self._weighted(how, terms, weights)
-        passes, own = measured.passes, self._own_weights(terms, weights)
-        return [of_rows(passes, measured.rows, weights, own, passes.sizes)]
+        update = measured.weighted(weights, self._own_weights(terms, weights))
+        return self._weighted(how, terms, weights) if update is None else [update]
 
     def _watch(self, terms: Terms, wrt: Wrt | None) -> Watched | None:
         watched = self._meter.watch(terms, self._wrt.named if wrt is None else wrt)

@@ -29,7 +29,8 @@ def one(method: Method, **knobs: object):
         (one(Method("mtadam")), 1, T, T),
         # T passes end at the last shared layer, and one applies.
         (one(GRADNORM), 1, 1, T + 1),
-        (one(GRADNORM, wrt="shared"), 1, T + 1, T + 1),
+        (one(GRADNORM, wrt="shared"), 1, T, T),  # so small that rows are kept
+        (one(GRADNORM, wrt="shared", rows=2), 1, T + 1, T + 1),
         (one(GRADNORM, every=(5,)), 5, 5, T + 5),
     ],
     ids=lambda value: getattr(value, "label", None),
