@@ -15,7 +15,7 @@ from equipoise.benchmarks.bench.pass_counter import PassCounter
 from equipoise.benchmarks.bench.request import parse_priced_methods
 from equipoise.benchmarks.methods import MULTI_TERM_OPTIMIZERS, Method
 from equipoise.benchmarks.refusal import RequestError
-from tests.benchmarks.bench.tiny import tiny
+from tests.benchmarks.bench.tiny import WITH_HEADS, tiny
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_every_method_takes_steps_on_the_model(case):
     assert all(parameter.grad is not None for parameter in contender.model.parameters())
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", WITH_HEADS)
 def test_every_model_gives_one_loss_for_each_head_and_a_shared_representation(name):
     model = MODELS[name](3)
     shared, losses = model()

@@ -5,10 +5,9 @@ import torch
 
 from equipoise.benchmarks.bench.cases import REFERENCES, Knobs, method_cases
 from equipoise.benchmarks.bench.contender import ModelContender
-from equipoise.benchmarks.bench.models import MODELS
 from equipoise.benchmarks.bench.pass_counter import PassCounter
 from equipoise.benchmarks.methods import Method
-from tests.benchmarks.bench.tiny import tiny
+from tests.benchmarks.bench.tiny import WITH_HEADS, tiny
 
 T = 4
 PLAIN, BARE = REFERENCES
@@ -50,7 +49,7 @@ def test_passes_outside_the_context_are_not_counted():
     assert (counter.through, counter.entering) == (1, 1)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", WITH_HEADS)
 def test_every_model_counts_at_both_ends_of_its_trunk(name):
     torch.manual_seed(0)
     contender = ModelContender(MODELS[name](2), BARE.build)
