@@ -5,6 +5,7 @@ import torch
 
 from equipoise.benchmarks.bench.cases import REFERENCES, Knobs, method_cases
 from equipoise.benchmarks.bench.contender import ModelContender
+from equipoise.benchmarks.bench.models import MODELS
 from equipoise.benchmarks.bench.pass_counter import PassCounter
 from equipoise.benchmarks.methods import Method
 from tests.benchmarks.bench.tiny import WITH_HEADS, tiny
