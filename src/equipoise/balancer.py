@@ -31,7 +31,7 @@ LooksAt: TypeAlias = Literal["losses", "norms", "gramian", "gradients"]
 PerLoss: TypeAlias = Mapping[str, float] | Sequence[float] | Tensor
 """One number per loss."""
 
-_BOOKKEEPING = {"priorities", "resting", "weight_sum", "weight_count", "skipped"}
+_BOOKKEEPING = {"priorities", "resting", "weight_sum", "weight_count", "weight_marks", "skipped"}
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,9 @@ class Balancer(Learner, ABC):
         graphless: A loss that is a number or has no graph in this step, such as the zero of a batch
             without boxes: ``"absent"`` counts it as absent, with its value on record, and warns
             once; ``"raise"`` makes it an error that names the loss.
+        scale: ``"first_value"`` divides each loss by the magnitude of its first value before the
+            method sees it, ``("first_value", k)`` by the mean of its first ``k``; a loss that comes
+            later starts later. Gradients and weights follow, as if the losses had been passed so.
         process_group: The processes over which values and gradients are averaged in data-parallel
             training; ``None`` is the default group, if ``torch.distributed`` is on.
 
@@ -263,9 +266,9 @@ class Balancer(Learner, ABC):
         measured = gradients is not None or self.looks_at == "losses"
         with self.among(step.terms.present):
             if not (step.due and measured):
-                return self.resting * self.priorities
-            scaled = None if gradients is None else gradients.scaled(self.priorities)
-            return self.weigh(values * self.priorities, scaled) * self.priorities
+                return self.resting * self.factors
+            scaled = None if gradients is None else gradients.scaled(self.factors)
+            return self.weigh(self._as_seen(values), scaled) * self.factors
 
     def _given(self, gradients: Gradients | None) -> Gradients:
         """The gradients, where the method cannot do without."""

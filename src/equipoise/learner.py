@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import torch
 from torch import Tensor
@@ -17,9 +17,11 @@ from equipoise.parallel.processes import Processes
 from equipoise.parts.checks import check_choice
 from equipoise.parts.notices import IDLE_STEPS, warn_of_idleness, warn_of_sign
 from equipoise.parts.random import Drawing
+from equipoise.parts.scaling import Scale, read_scale
+from equipoise.parts.weight_marks import MARKS, set_mark, sums_at
 from equipoise.record import Record, spread
 from equipoise.schedules import Priorities, Schedules
-from equipoise.state import Stateful
+from equipoise.state import Stateful, decoded
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -34,6 +36,7 @@ class BalancerOptions(TypedDict, total=False):
     every: int
     nonfinite: Literal["skip", "raise"]
     graphless: Graphless
+    scale: Scale | None
     process_group: ProcessGroup | None
 
 
@@ -61,6 +64,7 @@ class Learner(Stateful):
         every: See `Balancer`.
         nonfinite: See `Balancer`.
         graphless: See `Balancer`.
+        scale: See `Balancer`.
         process_group: See `Balancer`.
 
     Attributes:
@@ -77,6 +81,7 @@ class Learner(Stateful):
     resting: Tensor
     weight_sum: Tensor
     weight_count: Tensor
+    weight_marks: Tensor
     skipped: Tensor
 
     def __init__(
@@ -87,6 +92,7 @@ class Learner(Stateful):
         every: int = 1,
         nonfinite: Literal["skip", "raise"] = "skip",
         graphless: Graphless = "absent",
+        scale: Scale | None = None,
         process_group: ProcessGroup | None = None,
     ) -> None:
         super().__init__(loss_names(losses))
@@ -108,9 +114,11 @@ class Learner(Stateful):
         count = len(self.names)
         self.schedules = Schedules(priorities, self.names)
         self.option("priorities", self.schedules.first)
+        self.scaling = read_scale(scale, self.names)
         self.state("resting", torch.ones(count))
         self.state("weight_sum", torch.zeros(count))
         self.state("weight_count", torch.zeros(count))
+        self.state("weight_marks", torch.zeros(MARKS, 2, count), axes=0)  # one clock for all losses
         self.state("skipped", torch.zeros(count, dtype=torch.long))
 
     @contextmanager
@@ -137,16 +145,59 @@ class Learner(Stateful):
         return self.awake and torch.is_grad_enabled()
 
     @property
+    def factors(self) -> Tensor:
+        """What each loss is multiplied with before the method sees it, ``[T]``."""
+        if self.scaling is None:
+            return self.priorities
+        return self.priorities / self.scaling.divisors().to(self.priorities)
+
+    def _as_seen(self, values: Tensor) -> Tensor:
+        """Values of losses as the method sees them: divided by their scale, times their priorities.
+
+        Args:
+            values: ``[T]``, or as many as `among` shows.
+        """
+        if self.scaling is None:
+            return values * self.priorities
+        # In this order, for which a first value is exactly one.
+        return values / self.scaling.divisors().to(values) * self.priorities
+
+    @property
     def weights(self) -> dict[str, float]:
         """What each loss's gradient was multiplied with in the last step; zero where absent."""
-        applied = self.resting * self.priorities if self.last is None else self.last.weights
+        applied = self.resting * self.factors if self.last is None else self.last.weights
         return dict(zip(self.names, applied.tolist(), strict=True))
 
     @property
     def mean_weights(self) -> dict[str, float]:
         """The mean of the applied weights since the start, for retraining with `Fixed`."""
-        mean = self.weight_sum / self.weight_count.clamp(min=1)
-        mean = torch.where(self.weight_count > 0, mean, self.resting * self.priorities)
+        return self.mean_weights_over(1.0)
+
+    def mean_weights_over(self, last: float) -> dict[str, float]:
+        """The mean of the applied weights over the last part of the training so far.
+
+        Args:
+            last: Which part: 0.25 leaves the first three quarters out. Up to 128 learned steps it
+                is whole steps; beyond, the beginning is interpolated.
+
+        Returns:
+            By name. A loss without a weight in that part has its mean since the start; without any,
+            the weight that it would have.
+
+        Raises:
+            ValueError: If ``last`` is not above 0 and at most 1.
+        """
+        if not 0 < last <= 1:
+            msg = f"`last` is {last!r}; it is a part of the training, above 0 and at most 1."
+            raise ValueError(msg)
+        now = torch.stack([self.weight_sum, self.weight_count])
+        begin = self._calls - max(round(last * self._calls), 1)
+        parts = [now]
+        if last < 1 and begin > 0:
+            parts.append(now - sums_at(self.weight_marks, begin, self._calls, now))
+        mean = self.resting * self.factors
+        for weight_sum, count in parts:
+            mean = torch.where(count > 0, weight_sum / count, mean)
         return dict(zip(self.names, mean.tolist(), strict=True))
 
     def report(self) -> dict[str, float]:
@@ -189,6 +240,9 @@ class Learner(Stateful):
         if self.learning and known and not bool(finite.all()):
             self.skipped += spread((~finite).long(), terms.present, len(self.names), 0)
             return Step(terms, due=False, counts=False)
+        if self.learning and agreed and self.scaling is not None:
+            with self.among(terms.present):
+                self.scaling.learn(terms.values())
         self._calls += self.learning
         return Step(terms, due, counts=self.learning)
 
@@ -283,6 +337,7 @@ class Learner(Stateful):
             losses=seen,
             weights=spread(weights, present, count, 0.0),
             total=total,
+            scale=None if self.scaling is None else self.scaling.divisors(),
             norms=None if norms is None else spread(norms, present, count, torch.nan),
             cosines=None if cosines is None else spread(cosines, present, count, torch.nan),
             apart=()
@@ -294,6 +349,8 @@ class Learner(Stateful):
             counted = spread(counted, present, count, 0.0)
             self.weight_sum += torch.where(counted > 0, self.last.weights, 0.0)
             self.weight_count += counted
+            now = torch.stack([self.weight_sum, self.weight_count])
+            set_mark(self.weight_marks, self._calls, now, counted.any())
 
     def _said(self) -> Record:
         """The record of the last step.
@@ -305,6 +362,13 @@ class Learner(Stateful):
             msg = "There was no step yet; call `backward(losses)` first."
             raise RuntimeError(msg)
         return self.last
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:  # noqa: ANN401
+        """Marks start afresh where a checkpoint has other losses, or is of version 0.1."""
+        names, key = state_dict.get(f"{prefix}loss_names"), f"{prefix}weight_marks"
+        if names is None or decoded(names) != self.names or key not in state_dict:
+            state_dict[key] = torch.zeros_like(self.weight_marks)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _differs(self, name: str, saved: Tensor, exact: Tensor) -> bool:
         """A scheduled priority is what its schedule says, whatever it was."""

@@ -21,6 +21,7 @@ class Record:
         losses: ``[T]`` values as the model gave them; NaN where absent.
         weights: ``[T]`` what each loss's gradient was multiplied with; zero where absent.
         total: ``[]`` the plain sum of the losses that are there, for schedulers and early stopping.
+        scale: ``[T]`` what each loss was divided by before the method saw it, if it was.
         norms: ``[T]`` gradient norms (of the losses times their priorities), if measured.
         cosines: ``[T, T]`` cosines between gradients, if measured.
         apart: The names of losses that share nothing with the others where gradients were watched:
@@ -32,6 +33,7 @@ class Record:
     losses: Tensor
     weights: Tensor
     total: Tensor
+    scale: Tensor | None = None
     norms: Tensor | None = None
     cosines: Tensor | None = None
     apart: tuple[str, ...] = ()
@@ -46,6 +48,8 @@ class Record:
         for i in self.present:
             named[f"loss/{self.names[i]}"] = self.losses[i]
             named[f"weight/{self.names[i]}"] = self.weights[i]
+            if self.scale is not None:
+                named[f"scale/{self.names[i]}"] = self.scale[i]
             if self.norms is not None:
                 named[f"grad_norm/{self.names[i]}"] = self.norms[i]
         if self.cosines is not None:

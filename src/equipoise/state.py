@@ -162,7 +162,7 @@ class Stateful(nn.Module, metaclass=_MadeOnTheCPU):
 
     def _take_by_name(self, state_dict: dict[str, Any], prefix: str) -> None:
         encoded = state_dict.get(f"{prefix}loss_names")
-        saved_names = self.names if encoded is None else _decoded(encoded)
+        saved_names = self.names if encoded is None else decoded(encoded)
         if saved_names == self.names:
             return
         _warn_of_change(saved_names, self.names)
@@ -317,7 +317,8 @@ def _encoded(names: tuple[str, ...]) -> Tensor:
     return torch.tensor(list(text.encode()), dtype=torch.float32)
 
 
-def _decoded(encoded: Tensor) -> tuple[str, ...]:
+def decoded(encoded: Tensor) -> tuple[str, ...]:
+    """The names of losses as a checkpoint holds them."""
     text = bytes(encoded.round().to(torch.uint8).tolist()).decode(errors="replace")
     return tuple(
         line.replace("\\\\", "\0").replace("\\n", "\n").replace("\0", "\\")

@@ -46,7 +46,7 @@ def test_the_adversarial_weight_is_the_ratio_of_norms_at_the_decoders_last_layer
     weight = 0.8 * ratio(losses, list(model.decoder[2].parameters()))
     expected = losses["reconstruction"] + losses["codebook"] + weight * losses["adversarial"]
     awaited = torch.autograd.grad(expected, list(model.parameters()), retain_graph=True)
-    record = AdaptiveRatio(list(losses), scale=0.8).backward(losses)
+    record = AdaptiveRatio(list(losses), ratio=0.8).backward(losses)
     torch.testing.assert_close(record.weights, torch.stack([*ONES, weight]))
     torch.testing.assert_close([p.grad for p in model.parameters()], list(awaited))
 

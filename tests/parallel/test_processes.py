@@ -30,6 +30,8 @@ CASES = {
     "cagrad every third step": ("cagrad", {"every": 3}),
     "gradnorm every third step": ("gradnorm", {"every": 3}),
     "trimmed mean at the representation": ("trimmedmean", {"wrt": "representation"}),
+    "gradnorm of first values": ("gradnorm", {"scale": "first_value"}),
+    "upgrad of two first values": ("upgrad", {"scale": ("first_value", 2)}),
     "pcgrad with priorities": ("pcgrad", {"priorities": {"b": 3.0}}),
 }  # fmt: skip
 

@@ -35,7 +35,7 @@ class AdaptiveRatio(Aggregation):
         losses: How many losses there are, or their unique names.
         target: The name of the loss to keep up with, the reconstruction; default the first.
         adversarial: The name of the loss that is weighted; default the last.
-        scale: ``s``; authors' code: 1 by default, 0.8 in its ImageNet configuration.
+        ratio: ``s``; authors' code: 1 by default, 0.8 in its ImageNet configuration.
         start: How many steps the adversarial loss waits, so that the discriminator starts on
             sensible images; authors' code: set for each model, 0 here.
         max_ratio: ``c``; authors' code: 1e4.
@@ -73,16 +73,16 @@ class AdaptiveRatio(Aggregation):
         *,
         target: str | None = None,
         adversarial: str | None = None,
-        scale: float = 1.0,
+        ratio: float = 1.0,
         start: int = 0,
         max_ratio: float = 1e4,
         eps: float = 1e-4,
         **options: Unpack[AggregationOptions],
     ) -> None:
         super().__init__(losses, **options)
-        check_not_negative(scale=scale, start=start, max_ratio=max_ratio)
+        check_not_negative(ratio=ratio, start=start, max_ratio=max_ratio)
         check_positive(eps=eps)
-        self.scale = scale
+        self.ratio = ratio
         self.start = start
         self.max_ratio = max_ratio
         self.eps = eps
@@ -131,5 +131,5 @@ class AdaptiveRatio(Aggregation):
         ratio = (self.is_target @ norms) / (self.is_adversarial @ norms + self.eps)
         begun = (self.steps >= self.start).to(values.dtype)
         self.steps = self.steps + self.every
-        weight = begun * self.scale * ratio.clamp(max=self.max_ratio)
+        weight = begun * self.ratio * ratio.clamp(max=self.max_ratio)
         return torch.where(self.is_adversarial > 0, weight, 1.0)

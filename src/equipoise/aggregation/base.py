@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from equipoise.gradients.apply import BackwardPass
     from equipoise.gradients.update import Update
     from equipoise.losses import Graphless, LossNames, Terms
+    from equipoise.parts.scaling import Scale
     from equipoise.schedules import Priorities
 
 
@@ -62,6 +63,7 @@ class Aggregation(Balancer):
         every: See `Balancer`.
         nonfinite: See `Balancer`.
         graphless: See `Balancer`.
+        scale: See `Balancer`.
         process_group: See `Balancer`.
 
     Raises:
@@ -89,6 +91,7 @@ class Aggregation(Balancer):
         every: int = 1,
         nonfinite: Literal["skip", "raise"] = "skip",
         graphless: Graphless = "absent",
+        scale: Scale | None = None,
         process_group: ProcessGroup | None = None,
     ) -> None:
         super().__init__(
@@ -97,6 +100,7 @@ class Aggregation(Balancer):
             every=every,
             nonfinite=nonfinite,
             graphless=graphless,
+            scale=scale,
             process_group=process_group,
         )
         check_choice("heads", heads, ("weighted", "plain"))
@@ -180,7 +184,7 @@ class Aggregation(Balancer):
         narrowed = replace(step, terms=step.terms.among(places))
         found = decide(narrowed, gradients.among(places))
         with self.among(step.terms.present):
-            weights = self.priorities.to(found)
+            weights = self.factors.to(found)
         weights = weights.clone()
         weights[places] = found
         return weights
@@ -253,7 +257,7 @@ class Aggregation(Balancer):
         if self.heads == "weighted":
             return weights
         with self.among(terms.present):
-            return self.priorities.clone()
+            return self.factors.clone()
 
     def _weighted(self, how: BackwardPass, terms: Terms, weights: Tensor) -> list[Update]:
         """The update of the balanced loss; in two parts if heads get plain gradients.
@@ -293,10 +297,10 @@ class Aggregation(Balancer):
         places = self._together(terms, gradients)
         some, seen = terms.among(places), gradients.among(places) if gradients.apart else gradients
         with self.among(some.present), nullcontext() if step.due else self.untouched():
-            factors = self.priorities
-            combined = self.combine(some.values() * factors, seen.scaled(factors.clone()))
+            scaled = seen.scaled(self.factors.clone())
+            combined = self.combine(self._as_seen(some.values()), scaled)
         with self.among(terms.present):
-            priorities = self.priorities.clone()
+            priorities = self.factors.clone()
         seed = measured.passes.seed
         combined = combined if seed is None else combined * seed.to(combined.dtype)
         if measured.rows is None:

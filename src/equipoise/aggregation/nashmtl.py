@@ -108,7 +108,7 @@ class NashMTL(Aggregation):
         if gradients is not None or self.max_norm == 0 or self.every == 1 or not live:
             return decided
         with self.among(step.terms.present):
-            weights = self.bargained * self.priorities
+            weights = self.bargained * self.factors
         norm = self._norm(step.terms, weights, wrt)
         return decided if norm is None else self._clipped(weights, norm.to(weights.dtype))
 

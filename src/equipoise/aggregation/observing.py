@@ -67,7 +67,7 @@ class ObservingAggregation(Aggregation):
             return
         measured = self._meter.run(terms, watched, retain_graph=True, applies=False)
         with self.among(terms.present):
-            self._keep(measured.gradients.scaled(self.priorities))
+            self._keep(measured.gradients.scaled(self.factors))
 
     def _keep(self, gradients: Gradients) -> None:
         if self.observed.shape[-1] != gradients.width:

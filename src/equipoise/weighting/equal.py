@@ -21,6 +21,7 @@ class Equal(Weighting):
         every: See `Balancer`.
         nonfinite: See `Balancer`.
         graphless: See `Balancer`.
+        scale: See `Balancer`.
 
     Example:
         >>> Equal(["a", "b"]).weigh(torch.tensor([3.0, 0.5]))

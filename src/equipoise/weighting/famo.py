@@ -112,7 +112,7 @@ class FAMO(Weighting):
             return
         values = self.follow(terms.values())
         with self.among(terms.present):
-            after = values * self.priorities
+            after = self._as_seen(values)
             self._guarded(after, lambda: self._learn(after), lambda: self.logits)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:  # noqa: ANN401
@@ -139,5 +139,5 @@ class FAMO(Weighting):
         return self.logits
 
     def _gaps(self, values: Tensor) -> Tensor:
-        minima = (self.minima * self.priorities).to(values.dtype)
+        minima = (self.minima * self.factors).to(values.dtype)
         return (values - minima).clamp(min=0) + _EPS

@@ -44,15 +44,20 @@ class Fixed(Weighting):
         self.state("resting", found)
 
     @classmethod
-    def from_balancer(cls, balancer: Balancer) -> Self:
+    def from_balancer(cls, balancer: Balancer, *, last: float = 1.0) -> Self:
         """Weights that another balancer had on average, for retraining from scratch with them.
 
         So do the authors of GradNorm (Chen et al. 2018, arXiv 1711.02257, Section 5.4).
 
         Args:
             balancer: A balancer that has been trained with.
+            last: Over which last part of its training. ``last=0.25`` leaves out three quarters, in
+                which weights may have been on their way from where they started.
+
+        Raises:
+            ValueError: If ``last`` is not above 0 and at most 1.
         """
-        return cls(balancer.names, balancer.mean_weights)
+        return cls(balancer.names, balancer.mean_weights_over(last))
 
     def _weigh(self, values: Tensor) -> Tensor:
         return self.fixed.clone()

@@ -26,6 +26,7 @@ class GeometricMean(Weighting):
         every: See `Balancer`.
         nonfinite: See `Balancer`.
         graphless: See `Balancer`.
+        scale: See `Balancer`.
 
     Example:
         >>> GeometricMean(["a", "b"]).weigh(torch.tensor([4.0, 1.0]))

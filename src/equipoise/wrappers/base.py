@@ -62,7 +62,7 @@ class Wrapper(Balancer):
         self.weighting = balancer.weighting
         self.heads = balancer.heads
         self.every = balancer.every
-        self.state("resting", balancer.resting * balancer.priorities)
+        self.state("resting", balancer.resting * balancer.factors)
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
@@ -156,7 +156,7 @@ class Reweighting(Wrapper):
 
     def _begin(self, losses: Losses) -> Step:
         step = super()._begin(losses)
-        self.priorities.copy_(self.balancer.priorities)
+        self.priorities.copy_(self.balancer.factors)
         return step
 
     def _note(self, terms: Terms, weights: Tensor, gradients: Gradients | None) -> None:

@@ -97,10 +97,10 @@ class Behind(Reweighting):
         if step.due and gradients is not None:
             self._catch_up()
         with self.among(terms.present):
-            weights = self.resting * self.priorities
+            weights = self.resting * self.factors
             if step.due and gradients is not None:
-                scaled = gradients.scaled(self.priorities)
-                self._keep(terms.values() * self.priorities, scaled)
+                scaled = gradients.scaled(self.factors)
+                self._keep(self._as_seen(terms.values()), scaled)
         if step.due and gradients is not None:
             self._waiting = terms.present
             self._arriving = _Arriving(self._packed())
