@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import plotly.graph_objects as go
 
-from equipoise.benchmarks.picture_frame import GREY, PALETTE, lay_out
+from equipoise.pages.picture_frame import GREY, PALETTE, lay_out
 
 
 def test_every_picture_gets_the_same_font_and_its_own_height():

@@ -20,7 +20,7 @@ def render_page(title: str, body: str) -> str:
     Returns:
         HTML with plotly.js and the styles in it.
     """
-    frame = files("equipoise.benchmarks").joinpath("page_frame.html").read_text(encoding="utf-8")
+    frame = files("equipoise.pages").joinpath("page_frame.html").read_text(encoding="utf-8")
     return Template(frame).substitute(title=escape(title), plotly=get_plotlyjs(), body=body)
 
 
