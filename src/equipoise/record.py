@@ -24,7 +24,7 @@ class Record:
         losses: ``[T]`` values as the model gave them; NaN where absent.
         weights: ``[T]`` what each loss's gradient was multiplied with; zero where absent.
         total: ``[]`` the plain sum of the losses that are there, for schedulers and early stopping.
-        norms: ``[T]`` gradient norms (of the losses times their priorities), if measured.
+        norms: ``[T]`` norms of the losses' gradients, if measured; NaN where absent.
         cosines: ``[T, T]`` cosines between gradients, if measured.
         apart: The names of losses that share nothing with the others where gradients were watched:
             they count with their priority.
