@@ -66,13 +66,15 @@ class Entry:
         return cls(**known | {"step": int(read["step"])})
 
     def shares(self) -> Numbers | None:
-        """``[T]``, what part of the applied gradients' lengths is that of each loss."""
+        """``[T]``, what part of the applied gradients' lengths is each loss's."""
         if self.norms is None:
             return None
-        pairs = zip(self.weights, self.norms, strict=True)
-        lengths = [abs(weight) * norm for weight, norm in pairs]
-        whole = math.fsum(length for length in lengths if not math.isnan(length))
-        return [length / whole if whole > 0 else math.nan for length in lengths]
+        lengths = [abs(self.weights[i]) * self.norms[i] for i in self.present]
+        whole = math.fsum(lengths)
+        if not 0 < whole < math.inf:  # a gradient that is not finite has no share
+            return None
+        shares = dict(zip(self.present, lengths, strict=True))
+        return [shares.get(i, math.nan) / whole for i in range(len(self.losses))]
 
     def flat(self, names: tuple[str, ...]) -> dict[str, float]:
         """The entry as trackers and tables take it: see `Record.report`.

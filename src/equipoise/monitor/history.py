@@ -56,6 +56,8 @@ def read_history(folder: Path | str) -> History:
     path = Path(folder) / FILE_NAME
     try:
         lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        lines = [b""]
     except OSError as error:
         raise RecordError(f"{path} cannot be read: {error.strerror}.") from error
     header, entries, unread = _taken_in(lines)
