@@ -62,7 +62,7 @@ def curves_of(history: History) -> Curves:
 
     def table(rows: list[list[float] | None], width: int) -> Array:
         nothing = [np.nan] * width
-        return np.array([nothing if row is None else row for row in rows]).reshape(-1, width)
+        return np.array([nothing if row is None else row for row in rows]).reshape(len(rows), width)
 
     there = np.array([[i in entry.present for i in range(count)] for entry in entries])
     return Curves(

@@ -100,7 +100,7 @@ def _table(history: History, width: int) -> Table:
     for i, name in enumerate(history.names):
         there = i in last.present
         table.add_row(
-            name,
+            Text(name),
             f"{last.losses[i]:.3g}" if there else "absent",
             values[i],
             f"{last.weights[i]:.3g}" if there else "",
