@@ -52,9 +52,10 @@ def record_of(
     weights, norms = torch.zeros_like(losses), torch.full_like(losses, torch.nan)
     for i, value in values.items():
         losses[i] = value
-    for one in taken:
-        norm = torch.linalg.vector_norm(one.norms)
-        norms[one.loss], weights[one.loss] = norm, _weight(one, norm)
+    if taken:
+        places = [one.loss for one in taken]
+        found = _norms_and_weights(taken)
+        norms[places], weights[places] = (part.to(weights) for part in found)
     return Record(
         names=names,
         present=tuple(sorted(values)),
@@ -65,12 +66,15 @@ def record_of(
     )
 
 
-def _weight(one: Taken, norm: Tensor) -> Tensor:
-    weight = torch.ones_like(norm)
-    if one.scales is not None:
-        scaled = torch.linalg.vector_norm(one.norms * one.scales)
-        weight = torch.where(norm > 0, scaled / norm, 1.0)
-    return torch.where(torch.as_tensor(one.kept, device=norm.device), weight, 0.0)
+def _norms_and_weights(taken: Sequence[Taken]) -> tuple[Tensor, Tensor]:
+    """``[k]`` each, for the losses that were measured."""
+    each = torch.stack([one.norms for one in taken])
+    scaled = [one.norms if one.scales is None else one.norms * one.scales for one in taken]
+    kept = torch.stack([torch.as_tensor(one.kept, device=each.device) for one in taken])
+    norms = torch.linalg.vector_norm(each, dim=1)
+    weights = torch.linalg.vector_norm(torch.stack(scaled), dim=1) / norms
+    weights = torch.where(norms > 0, weights, 1.0)
+    return norms, torch.where(kept, weights, 0.0)
 
 
 class Recorded(Optimizer):
