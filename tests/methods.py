@@ -42,7 +42,7 @@ def combined(balancer: Balancer, values: torch.Tensor, rows: torch.Tensor) -> to
 
 def tensors_of(balancer: Balancer) -> dict[str, torch.Tensor]:
     """The state that formulas read and write: no step count, names or generator."""
-    beside = ("calls", "step_count", "loss_names", "generator_state")
+    beside = ("calls", "loss_names", "generator_state")
     return {k: v for k, v in balancer.state_dict().items() if not k.endswith(beside)}
 
 

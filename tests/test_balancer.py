@@ -199,7 +199,6 @@ def test_a_gradient_that_is_not_finite_does_not_reach_the_state() -> None:
     for name, saved in balancer.state_dict().items():
         if isinstance(saved, torch.Tensor) and name not in (
             "calls",
-            "step_count",
             "skipped",
             "weight_sum",
             "weight_count",

@@ -165,8 +165,8 @@ class Learner(Stateful):
         """Registers what is called after each step, as ``torch.nn.Module`` registers hooks.
 
         A step is one that trains: none is counted in `frozen`, in evaluation mode, or under
-        ``torch.no_grad()``. Steps that a loss spoils which is not finite are steps. On top of
-        another balancer a wrapper tells of each step once, with what was applied.
+        ``torch.no_grad()``. Steps that a loss spoils which is not finite are steps. A
+        wrapper tells of each step once, with what was applied; the balancer inside it takes none.
 
         Args:
             fn: ``fn(balancer, record, step)``, with the record of the step, whose reading

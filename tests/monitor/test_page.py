@@ -161,8 +161,13 @@ def opened(page, profile, *options: str) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium here to open the page with")
-@pytest.mark.parametrize("width", [390, 1300])
-@pytest.mark.parametrize(("scheme", "ink"), [(1, "28, 28, 28"), (0, "232, 232, 232")])
+@pytest.mark.parametrize(
+    ("width", "scheme", "ink"),
+    [
+        pytest.param(1300, 1, "28, 28, 28", id="wide and light"),
+        pytest.param(390, 0, "232, 232, 232", id="phone and dark"),
+    ],
+)
 def test_a_browser_without_network_draws_every_picture(
     eventful, tmp_path, width, scheme, ink
 ) -> None:

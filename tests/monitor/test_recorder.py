@@ -4,9 +4,11 @@ import builtins
 import copy
 import pickle
 import warnings
+from contextlib import nullcontext
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import equipoise as eq
 from equipoise.monitor.history import RecordError, read_history
@@ -115,19 +117,37 @@ def test_nothing_of_the_training_changes_bit_for_bit(name, tmp_path) -> None:
         assert torch.equal(one.double().nan_to_num(7e7), other.double().nan_to_num(7e7))
 
 
-def test_steps_that_are_not_kept_read_and_compute_nothing(balancer, train, monkeypatch) -> None:
-    balancer = eq.Uncertainty(LOSSES)
-    recorder = eq.Recorder(balancer, every=100, measure=100)
-    train(balancer, 1)
+class Operations(TorchDispatchMode):
+    """Writes down every operation, those that read a number among them."""
 
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError
+    def __init__(self) -> None:
+        super().__init__()
+        self.called: list[str] = []
 
-    for name in ("_keep", "_measured"):
-        monkeypatch.setattr(recorder, name, refuse)
-    for hook in recorder._handles:
-        assert hook.hooks_dict_ref() is not None
-    train(balancer, 99)  # steps 1 to 99
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.called.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["plain", "mtadam", "gradnorm", "upgrad"])
+def test_steps_that_are_not_kept_read_and_compute_nothing(name) -> None:
+    called = []
+    for recorded in (False, True):
+        torch.manual_seed(0)
+        model = MultiHead(3)
+        balancer, optimizer = parts_of(name, model)
+        recorder = eq.Recorder(balancer, every=4, measure=4) if recorded else None
+        for step in range(4):
+            optimizer.zero_grad()
+            losses = dict(zip(balancer.names, model(batch()), strict=True))
+            with Operations() if step else nullcontext() as mode:
+                balancer.backward(losses)
+            optimizer.step()
+            called.append((recorded, step, [] if mode is None else mode.called))
+        assert recorder is None or len(recorder.history().entries) == 1
+    plain, with_recorder = ([ops for r, _, ops in called if r is which] for which in (False, True))
+    assert plain == with_recorder
+    assert all(plain[1:])
 
 
 def test_skipped_steps_priorities_and_absent_losses_are_kept(train) -> None:
@@ -259,7 +279,7 @@ def test_a_compiled_trunk_can_be_measured_at_later_steps_after_a_resumption() ->
     model = MultiHead(3)
     model.trunk = torch.compile(model.trunk, backend="aot_eager")
     balancer = eq.Equal(LOSSES)
-    state = balancer.state_dict() | {"calls": torch.tensor(1), "step_count": torch.tensor(1)}
+    state = balancer.state_dict() | {"calls": torch.tensor(1)}
     balancer.load_state_dict(state)
     recorder = eq.Recorder(balancer, every=1, measure=3)
     for _ in range(4):

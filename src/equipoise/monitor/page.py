@@ -133,7 +133,7 @@ def _facts(histories: Sequence[History]) -> list[str]:
     for history in histories:
         header = history.header
         told = {**header.get("options", {}), **header.get("versions", {})}
-        facts = ", ".join(f"{name} {value}" for name, value in told.items())
+        facts = ", ".join(f"{name} {_short(value)}" for name, value in told.items())
         unread = f" {history.unread} lines could not be read." if history.unread else ""
         found.append(
             f"<p>{escape(history.label)}: {escape(header['method'])}; every "
@@ -141,3 +141,9 @@ def _facts(histories: Sequence[History]) -> list[str]:
             f"{escape(facts)}.{unread}</p>"
         )
     return found
+
+
+def _short(value: object) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_short, value))}]"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -46,7 +46,8 @@ class Recorder:
     room for ``T`` gradients more; it changes neither ``.grad``, nor generators, nor the result.
 
     Args:
-        balancer: Whose steps are kept: a balancer, wrapped or not, `MTAdam` or `AutoBalance`.
+        balancer: Whose steps are kept: a balancer, of several on top of each other the outermost;
+            `MTAdam` or `AutoBalance`.
         folder: Where; made if need be. ``None`` keeps them in memory.
         every: Keeps each ``every``-th step, the first included.
         measure: Measures norms and cosines at each ``measure``-th step, and keeps it, where the

@@ -22,14 +22,13 @@ def entry_of(balancer: Subject, record: Record, step: int, found: Found | None) 
         step: How many came before it.
         found: What was measured for the record, if anything was.
     """
-    count = len(record.names)
     priorities = priorities_of(balancer)
     norms, cosines = (record if found is None else found).norms, _pairs_of(found or record)
     parts = {
         "losses": record.losses,
         "weights": record.weights,
         "priorities": torch.ones_like(record.losses) if priorities is None else priorities,
-        "skipped": skipped_of(balancer, count),
+        "skipped": skipped_of(balancer, record.losses),
         "norms": norms,
         "cosines": cosines,
     }

@@ -58,14 +58,19 @@ def priorities_of(subject: Subject) -> Tensor | None:
     return innermost(subject).priorities if isinstance(subject, Balancer) else None
 
 
-def skipped_of(subject: Subject, count: int) -> Tensor:
-    """``[T]``, how many steps were skipped so far for each loss; an optimizer knows their sum."""
+def skipped_of(subject: Subject, like: Tensor) -> Tensor:
+    """``[T]``, how many steps were skipped so far for each loss; an optimizer knows their sum.
+
+    Args:
+        subject: Whose steps they are.
+        like: On the device of the result.
+    """
     if isinstance(subject, Balancer):
         return subject.skipped
-    skipped = torch.as_tensor(subject._finiteness.skipped)
-    rested = subject._finiteness.rested
-    each = [skipped + torch.as_tensor(rested.get(name, 0)) for name in subject.names or ()]
-    return torch.stack(each) if each else torch.zeros(count)
+    finiteness, device = subject._finiteness, like.device
+    skipped = torch.as_tensor(finiteness.skipped, device=device)
+    rested = [finiteness.rested.get(name, 0) for name in subject.names or ()]
+    return torch.stack([skipped + torch.as_tensor(found, device=device) for found in rested])
 
 
 def header_of(subject: Subject, names: tuple[str, ...], every: int, measure: int) -> Header:

@@ -48,7 +48,10 @@ def watch(
     with Live(_look(folder, console.width), console=console, auto_refresh=False) as live:
         while going():
             time.sleep(pause)
+            start = time.monotonic()
             live.update(_look(folder, console.width), refresh=True)
+            # A long record takes a while to read, and the training wants the processor.
+            time.sleep(4 * (time.monotonic() - start))
 
 
 def _look(folder: Path, width: int) -> RenderableType:
