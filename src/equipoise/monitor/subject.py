@@ -18,7 +18,7 @@ from equipoise.optim.base import MultiTermOptimizer
 from equipoise.parallel.processes import Processes
 from equipoise.wrappers.base import Wrapper
 
-Subject: TypeAlias = "Balancer | MultiTermOptimizer[Any]"
+Subject: TypeAlias = Balancer | MultiTermOptimizer[Any]
 """What leaves records: a balancer, or an optimizer for several losses."""
 
 
