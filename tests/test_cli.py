@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -9,8 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
+import equipoise as eq
 from equipoise.cli import app, main
 
 ROOT = Path(__file__).parents[1]
@@ -233,3 +236,98 @@ def test_without_another_extra_it_says_what_to_install(package):
     assert result.returncode == 2
     assert 'pip install "equipoise[compare]"' in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.fixture
+def recorded(tmp_path):
+    """Two folders with the records of trainings."""
+    weight = torch.tensor([2.0, 1.0], requires_grad=True)
+    for name, kind in (("a", eq.GradNorm), ("b", eq.Equal)):
+        balancer = kind(["near", "far"])
+        with eq.Recorder(balancer, tmp_path / name, every=1, measure=1):
+            for _ in range(3):
+                balancer.backward({"near": weight.square().sum(), "far": weight.exp().sum()})
+    return tmp_path
+
+
+def test_report_writes_the_page_of_a_record_into_its_folder(recorded):
+    result = CliRunner().invoke(app, ["report", str(recorded / "a")])
+    assert result.exit_code == 0, result.output
+    assert "GradNorm, 3 steps" in (recorded / "a" / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("out", [None, "elsewhere.html"])
+def test_report_puts_several_records_on_one_page(recorded, out):
+    request = ["report", str(recorded / "a"), str(recorded / "b")]
+    request += [] if out is None else ["--out", str(recorded / out)]
+    assert CliRunner().invoke(app, request).exit_code == 0
+    page = (recorded / (out or "report.html")).read_text(encoding="utf-8")
+    assert "<strong>a</strong>: GradNorm" in page
+    assert "<strong>b</strong>: Equal" in page
+
+
+def test_watch_shows_a_record_once_where_there_is_no_terminal(recorded):
+    result = CliRunner().invoke(app, ["watch", str(recorded / "a")], env={"COLUMNS": "80"})
+    assert result.exit_code == 0, result.output
+    assert "GradNorm  step 2" in result.output
+    assert "near" in result.output
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ("watch nowhere", "nowhere/record.jsonl holds no record yet"),
+        ("report a nowhere", "nowhere/record.jsonl holds no record yet"),
+        ("report a --out a/record.jsonl/page.html", "page.html cannot be written"),
+        ("report nowhere --out page.html", "stands in its folder"),
+    ],
+)
+def test_a_record_that_is_not_there_is_told_in_a_line(
+    recorded, request_, message, monkeypatch, capsys
+):
+    monkeypatch.chdir(recorded)
+    assert main(request_.split()) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert len(captured.err.splitlines()) == 1
+
+
+def test_watch_follows_a_training_in_a_real_terminal_until_ctrl_c(recorded):
+    """The command in a pseudo-terminal, while another process would write."""
+    parent, child = pty.openpty()
+    program = "import sys; from equipoise.cli import main; sys.exit(main())"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "COLUMNS": "80", "TERM": "xterm"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "watch", str(recorded / "a")],
+        env=environment,
+        stdout=child,
+        stderr=child,
+        stdin=child,
+    )
+    os.close(child)
+    seen = read_until(parent, "step 2")
+    path = recorded / "a" / "record.jsonl"
+    last = json.loads(path.read_text().splitlines()[-1])
+    with path.open("a") as file:
+        file.write(json.dumps({**last, "step": 7}) + "\n")
+    seen += read_until(parent, "step 7")
+    process.send_signal(signal.SIGINT)
+    read_until(parent, None)
+    assert process.wait(timeout=60) == 130
+    assert "Traceback" not in seen
+    os.close(parent)
+
+
+def read_until(terminal: int, text: str | None) -> str:
+    """What a terminal shows, up to some text or its end."""
+    seen = ""
+    while text is None or text not in seen:
+        try:
+            found = os.read(terminal, 4096)
+        except OSError:  # the other side is closed
+            found = b""
+        if not found:
+            assert text is None, seen
+            break
+        seen += found.decode(errors="replace")
+    return seen

@@ -17,6 +17,7 @@ from equipoise.balancer import Balancer
 from equipoise.gradients.gradients import Gradients
 from equipoise.gradients.measure import measure
 from equipoise.gradients.measuring import Measuring
+from equipoise.monitor.recorder import Recorder
 from equipoise.optim import *  # noqa: F403
 from equipoise.record import Record
 from equipoise.registry import (
@@ -41,6 +42,7 @@ __all__ = [
     "Measuring",
     "Ramp",
     "Record",
+    "Recorder",
     "SharingError",
     "Stages",
     "create_balancer",

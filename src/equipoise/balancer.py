@@ -125,10 +125,11 @@ class Balancer(Learner, ABC):
         how = BackwardPass(self._average, retain_graph, scaler, backward)
         step = self._begin(losses)
         _refuse_graphless(step.terms)
+        self._opens(step.terms)
         with self._average.replicated.measuring():
             outcome = self._advance(step, how, wrt)
         how.run(outcome.updates, step.terms)
-        return self._said()
+        return self._closes()
 
     if TYPE_CHECKING:
 
@@ -156,7 +157,9 @@ class Balancer(Learner, ABC):
             raise TypeError(msg)
         with explained(), full_precision(), self._average.replicated.measuring():
             step = self._begin(losses)
+            self._opens(step.terms)
             weights = self._advance_weights(step)
+            self._closes()
         return step.terms.balanced(weights)
 
     @full_precision()

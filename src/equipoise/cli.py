@@ -1,4 +1,4 @@
-"""The command line: `equipoise compare`, `report`, `bench` and `list`."""
+"""The command line: `equipoise compare`, `report`, `watch`, `bench` and `list`."""
 
 from __future__ import annotations
 
@@ -64,10 +64,11 @@ def _refuse(message: str) -> int:
 def _answering() -> Iterator[None]:
     """Answers a request that cannot be carried out, in place of a traceback."""
     from equipoise.benchmarks.refusal import RequestError
+    from equipoise.monitor.history import RecordError
 
     try:
         yield
-    except RequestError as error:
+    except (RecordError, RequestError) as error:
         raise typer.Exit(_refuse(str(error))) from error
 
 
@@ -108,14 +109,40 @@ def compare(
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(help="The folder of a comparison.")],
+    folders: Annotated[
+        list[Path], typer.Argument(help="The folder of a comparison, or those of recorders.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The page. Default: report.html, in the folder or above several."),
+    ] = None,
 ) -> None:
-    """Rebuilds report.html from the results in a folder."""
+    """Writes the page of what lies in a folder: a comparison, or the record of a training.
+
+    Several records stand on one page side by side.
+    """
     with _answering():
         _require_extras()
-        from equipoise.benchmarks.compare.report import write_report
+        from equipoise.monitor.history import FILE_NAME
 
-        typer.echo(f"Report: {write_report(folder)}")
+        if len(folders) > 1 or (folders[0] / FILE_NAME).exists():
+            typer.echo(f"Report: {_report_records(folders, out)}")
+        else:
+            typer.echo(f"Report: {_report_comparison(folders[0], out)}")
+
+
+@app.command()
+def watch(
+    folder: Annotated[Path, typer.Argument(help="The folder of a recorder.")],
+) -> None:
+    """Shows the record of a training in the terminal, while it is written; Ctrl-C ends it."""
+    with _answering():
+        _require_extras()
+        from rich.console import Console
+
+        from equipoise.monitor.watch import watch as look
+
+        look(folder, Console())
 
 
 @app.command()
@@ -232,6 +259,26 @@ def _read_comparison(
         ),
         folder=out or Path("runs") / problem.name,
     )
+
+
+def _report_comparison(folder: Path, out: Path | None) -> Path:
+    from equipoise.benchmarks.compare.report import write_report
+    from equipoise.benchmarks.refusal import RequestError
+
+    if out is not None:
+        raise RequestError(f"--out {out}: the page of a comparison stands in its folder.")
+    return write_report(folder)
+
+
+def _report_records(folders: Sequence[Path], out: Path | None) -> Path:
+    import os
+
+    from equipoise.monitor.history import read_history
+    from equipoise.monitor.page import REPORT_NAME, write_page
+
+    histories = [read_history(folder) for folder in folders]
+    above = Path(os.path.commonpath([folder.absolute() for folder in folders]))
+    return write_page(histories, out or (folders[0] if len(folders) == 1 else above) / REPORT_NAME)
 
 
 def _run(comparison: Comparison) -> None:

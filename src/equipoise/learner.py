@@ -15,6 +15,7 @@ from equipoise.losses import Graphless, Losses, LossNames, Terms, loss_names, re
 from equipoise.parallel.averaging import GradientAverage
 from equipoise.parallel.processes import Processes
 from equipoise.parts.checks import check_choice
+from equipoise.parts.hooks import Hook, RecordHooks
 from equipoise.parts.notices import IDLE_STEPS, warn_of_idleness, warn_of_sign
 from equipoise.parts.random import Drawing
 from equipoise.parts.scaling import Scale, read_scale
@@ -25,6 +26,7 @@ from equipoise.state import Stateful, decoded
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
+    from torch.utils.hooks import RemovableHandle
 
     from equipoise.gradients.gradients import Gradients
 
@@ -108,6 +110,8 @@ class Learner(Stateful):
         self.processes = Processes(process_group)
         self._average = GradientAverage(self.processes)
         self.last: Record | None = None
+        self._record_hooks = RecordHooks()
+        self._record_pre_hooks = RecordHooks()
         self._frozen = False
         self._told_of_sign = False
         self._idle = 0  # steps in a row that were to be learned from, and were not
@@ -207,6 +211,48 @@ class Learner(Stateful):
             RuntimeError: If there was no step yet.
         """
         return self._said().report()
+
+    def register_record_hook(self, fn: Hook, *, every: int = 1) -> RemovableHandle:
+        """Registers what is called after each step, as ``torch.nn.Module`` registers hooks.
+
+        A step is one that trains: none is counted in `frozen`, in evaluation mode, or under
+        ``torch.no_grad()``. Steps that a loss spoils which is not finite are steps. A
+        wrapper tells of each step once, with what was applied; the balancer inside it takes none.
+
+        Args:
+            fn: ``fn(balancer, record, step)``, with the record of the step, whose reading
+                synchronises, and the number of steps that came before it. That number is saved with
+                the balancer, so it goes on where a checkpoint was taken.
+            every: Calls it at each ``every``-th step only, the first included.
+
+        Returns:
+            A handle whose ``remove()`` takes it out again.
+
+        Example:
+            >>> from equipoise import Equal
+            >>> balancer, seen = Equal(["a", "b"]), []
+            >>> handle = balancer.register_record_hook(lambda b, record, step: seen.append(step))
+            >>> weight = torch.ones(2, requires_grad=True)
+            >>> for _ in range(3):
+            ...     record = balancer.backward({"a": weight.sum(), "b": weight.prod()})
+            >>> handle.remove()
+            >>> seen
+            [0, 1, 2]
+        """
+        return self._record_hooks.register(fn, every)
+
+    def register_record_pre_hook(self, fn: Hook, *, every: int = 1) -> RemovableHandle:
+        """Registers what is called before each step goes backward, while the graph is alive.
+
+        Args:
+            fn: ``fn(balancer, losses, step)``, with the losses of the step that are there by name.
+                Whatever it does with the graph, it must keep it (``retain_graph=True``).
+            every: As for `register_record_hook`.
+
+        Returns:
+            A handle whose ``remove()`` takes it out again.
+        """
+        return self._record_pre_hooks.register(fn, every)
 
     def extra_repr(self) -> str:
         """The names of the losses."""
@@ -351,6 +397,24 @@ class Learner(Stateful):
             self.weight_count += counted
             now = torch.stack([self.weight_sum, self.weight_count])
             set_mark(self.weight_marks, self._calls, now, counted.any())
+
+    def _opens(self, terms: Terms) -> None:
+        """Tells who asked for it that a step is about to go backward."""
+        if self.learning and self._record_pre_hooks.due(self._steps):
+            names = [terms.present_names[place] for place in terms.here]
+            losses = dict(zip(names, terms.tensors, strict=True))
+            self._record_pre_hooks.call(self, losses, self._steps)
+
+    def _closes(self) -> Record:
+        """Counts the step and tells who asked for it what it saw and applied.
+
+        It is counted first: a checkpoint taken inside a hook goes on with the next step.
+        """
+        record = self._said()
+        if self.learning:
+            step, self._steps = self._steps, self._steps + 1
+            self._record_hooks.call(self, record, step)
+        return record
 
     def _said(self) -> Record:
         """The record of the last step.

@@ -64,8 +64,9 @@ class Stateful(nn.Module, metaclass=_MadeOnTheCPU):
     """A module whose state is declared, so that saving, moving and absent losses need no code.
 
     ``state_dict()`` holds tensors only, so that whatever averages, moves or stores the buffers of a
-    model takes it too: beside the declared state, ``calls``, how many steps were learned, and
-    ``loss_names``, by which a checkpoint with other losses is read.
+    model takes it too: beside the declared state, ``calls``, how many steps were learned,
+    ``missed_calls``, how many were taken besides, and ``loss_names``, by which a checkpoint with
+    other losses is read.
 
     Attributes:
         names: The names of the ``T`` losses.
@@ -74,6 +75,7 @@ class Stateful(nn.Module, metaclass=_MadeOnTheCPU):
 
     names: tuple[str, ...]
     calls: Tensor
+    missed_calls: Tensor
     loss_names: Tensor
 
     def __init__(self, names: tuple[str, ...]) -> None:
@@ -81,7 +83,9 @@ class Stateful(nn.Module, metaclass=_MadeOnTheCPU):
         self.names = names
         self.declared: dict[str, Declared] = {}
         self._calls = 0
+        self._steps = 0
         self.register_buffer("calls", torch.zeros((), dtype=torch.long))
+        self.register_buffer("missed_calls", torch.zeros((), dtype=torch.long))
         self.register_buffer("loss_names", _encoded(names))
 
     def state(self, name: str, value: Tensor, *, axes: int = 1, rests: bool = True) -> None:
@@ -131,13 +135,15 @@ class Stateful(nn.Module, metaclass=_MadeOnTheCPU):
 
     def reset_parameters(self) -> None:
         """Starts afresh, as after ``to_empty()``: a buffer made empty holds anything."""
-        self._calls = 0
+        self._calls = self._steps = 0
         self.loss_names = _encoded(self.names).to(self.loss_names)
         for name, declared in self.declared.items():
             self._buffers[name] = declared.initial.to(getattr(self, name), copy=True)
 
     def _save_to_state_dict(self, *args: Any) -> None:  # noqa: ANN401
         self.calls.fill_(self._calls)
+        # What lies inside a wrapper learns, and takes no step of its own.
+        self.missed_calls.fill_(max(self._steps - self._calls, 0))
         super()._save_to_state_dict(*args)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:  # noqa: ANN401
@@ -148,6 +154,7 @@ class Stateful(nn.Module, metaclass=_MadeOnTheCPU):
         self._adopt(state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *rest)
         self._calls = int(self.calls)
+        self._steps = self._calls + int(self.missed_calls)
 
     def _read_first_format(self, state_dict: dict[str, Any], prefix: str) -> None:
         """Checkpoints of version 0.1 held names and step count in a dictionary."""
@@ -156,6 +163,8 @@ class Stateful(nn.Module, metaclass=_MadeOnTheCPU):
             state_dict[f"{prefix}calls"] = torch.tensor(int(extra["calls"]))
             state_dict[f"{prefix}loss_names"] = _encoded(tuple(extra["losses"]))
             self._convert(extra, state_dict, prefix)
+        if f"{prefix}calls" in state_dict:  # until then only steps that were learned were counted
+            state_dict.setdefault(f"{prefix}missed_calls", torch.zeros((), dtype=torch.long))
 
     def _convert(self, extra: dict[str, Any], state_dict: dict[str, Any], prefix: str) -> None:
         """What else version 0.1 kept there; for those that kept something."""

@@ -1,8 +1,8 @@
 """What the commands run: `compare` and `bench` are named as theirs, `catalogue` is `list`.
 
 What both share lies here: `methods` (how a user writes them), `problem` and `problems` (what is
-trained), `timing` (the one engine) beside `baseline` (the plain sum), and the frames of what is
-shown and written: `page_frame`, `picture_frame`, `files`, `refusal`.
+trained), `timing` (the one engine) beside `baseline` (the plain sum), and `refusal` (the answer to
+what cannot be carried out).
 """
 
 from __future__ import annotations

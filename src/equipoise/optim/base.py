@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.amp import GradScaler
 from torch.distributed import ProcessGroup
-from torch.optim import Optimizer
 
 from equipoise.autograd.errors import explained
 from equipoise.autograd.fabric import permitted
@@ -25,6 +24,7 @@ from equipoise.optim.hyperparameters import Nonfinite, named_parameters
 from equipoise.optim.layout import BucketT, Layout
 from equipoise.optim.loading import check_saved
 from equipoise.optim.per_loss import Passes, Sources
+from equipoise.optim.recording import Recorded
 from equipoise.optim.sharded import PerParameter
 from equipoise.optim.step import Decisions, Step
 from equipoise.parallel.processes import Processes
@@ -33,7 +33,7 @@ from equipoise.parts.checks import check_choice
 Params: TypeAlias = "Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]"
 
 
-class MultiTermOptimizer(Optimizer, Generic[BucketT]):
+class MultiTermOptimizer(Recorded, Generic[BucketT]):
     """An optimizer that takes the gradient of each loss and makes one update from all of them.
 
     Call :meth:`backward` in place of ``loss.backward()``, then :meth:`step`. Schedulers,
@@ -74,7 +74,7 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
         self._packed = packed
         self._finiteness = Finiteness(nonfinite, on_device)
         self._processes = Processes(process_group)
-        super().__init__(params, defaults | {"losses": None})
+        super().__init__(params, defaults | {"losses": None, "steps": 0})
         self._begin()
         if losses is not None:
             self._fix_names(loss_names(losses))
@@ -99,6 +99,7 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
         _ALIVE.add(self)
         self._sources = Sources(self._processes, self._gradients)
         self._accumulating = False
+        self._begin_record()
         self._clear()
 
     def _clear(self) -> None:
@@ -107,6 +108,7 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
         self._skipping = False  # The next step has nothing to apply, and that is right.
         self._waiting = False  # The next backward would lose what the last one found.
         self._accumulated: dict[int, PerParameter] = {}
+        self._values: dict[int, Tensor] = {}
         self._others = Others()
         self._finiteness.forget()
 
@@ -125,12 +127,6 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
         except ValueError:
             self.param_groups.pop()
             raise
-
-    @property
-    def names(self) -> tuple[str, ...] | None:
-        """The names of the losses; ``None`` while neither given nor seen."""
-        names = self.param_groups[0]["losses"]
-        return None if names is None else tuple(names)
 
     @property
     def skipped(self) -> int:
@@ -191,10 +187,14 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
         scaler = scaler if scaler is not None and scaler.is_enabled() else None
         terms = self._read(losses)
         finite = self._finiteness.of_losses(terms)
+        values = self._added_up(terms)
         parameters = self._trainable()
         if scaler is None and finite is False:
             self._skip(parameters)
+            self._note(values)
             return
+        if not self._accumulating:
+            self._opens(terms)
         try:
             passes = Passes(
                 terms, parameters, self._others, self._sources, scaler, retain_graph=retain_graph
@@ -207,6 +207,7 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
         except BaseException:  # the next backward begins anew
             self._clear()
             raise
+        self._note(values)
 
     @torch.enable_grad()  # a tensor of losses is taken apart
     def _read(self, losses: Losses) -> Terms:
@@ -220,6 +221,17 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
         terms = self._processes.agree(terms)
         self._sources.refuse_absent(terms)
         return terms
+
+    def _added_up(self, terms: Terms) -> dict[int, Tensor]:
+        """The values of the losses, those of earlier micro-batches added."""
+        for i, value in zip(terms.present, terms.values(), strict=True):
+            self._values[i] = self._values[i] + value if i in self._values else value
+        return self._values
+
+    def _note(self, values: Mapping[int, Tensor]) -> None:
+        """Leaves the record of a step; micro-batches before its last leave none."""
+        if not self._accumulating:
+            self._closes(values, self._step.measured if self._step is not None else ())
 
     def _refuse_unknown(self, losses: Losses) -> None:
         names = self.names
@@ -309,6 +321,8 @@ class MultiTermOptimizer(Optimizer, Generic[BucketT]):
         """
         check_saved(state_dict, type(self).__name__, self._state_names, self.names)
         super().load_state_dict(state_dict)
+        for group in self.param_groups:  # no step was counted before this release
+            group.setdefault("steps", 0)
         given = [k for group in state_dict["param_groups"] for k in group["params"]]
         own = [p for group in self.param_groups for p in group["params"]]
         for key, parameter in zip(given, own, strict=True):

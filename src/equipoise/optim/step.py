@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from equipoise.optim.layout import BucketT
+from equipoise.optim.recording import Taken
 from equipoise.optim.sharded import NormPool
 
 WAITING = 1 << 26
@@ -65,6 +66,7 @@ class Step(ABC, Generic[BucketT]):
         places = {parameter: place for place, parameter in enumerate(parameters)}
         self.buckets = buckets
         self.taken: list[tuple[int, Tensor | None]] = []
+        self.measured: list[Taken] = []
         self._arrange = arrange
         self._expected = 0
         self._places = [[places[p] for p in bucket.parameters] for bucket in buckets]
@@ -101,8 +103,7 @@ class Step(ABC, Generic[BucketT]):
         each = [bucket.measure(part) for bucket, part in zip(self.buckets, parts, strict=True)]
         norms = torch.cat([norms.to(each[0].device, _widest(each)) for norms in each])
         norms = norms if self._pool is None else self._pool.whole(norms)
-        norms = norms if self._unscale is None else norms * self._unscale.to(norms)
-        return self._over_units(norms)
+        return norms if self._unscale is None else norms * self._unscale.to(norms)
 
     def _over_units(self, norms: Tensor) -> Tensor:
         """The norm over what is balanced as one, given to each of its parameters."""
@@ -123,16 +124,20 @@ class Step(ABC, Generic[BucketT]):
             self.rest(absent)
         self._expected = loss + 1
         parts = [[gradients[place] for place in places] for places in self._places]
-        norms = self._measured(parts)
+        each = self._measured(parts)
+        norms = self._over_units(each)
         finite = torch.isfinite(norms).all()
         if self._unscale is not None:
-            self._hold(loss, norms, finite, parts)
+            self._hold(loss, (each, norms), finite, parts)
             return True
         if self._keep is None and not bool(finite):
+            self.measured.append(Taken(loss, each, None, kept=False))
             self.rest(loss)
             return False
         keep = None if self._keep is None else finite & self._keep.to(finite.device)
-        scales = self._each(self._scales(loss, norms, keep))
+        factors = self._scales(loss, norms, keep)
+        self.measured.append(Taken(loss, each, factors, kept=True if keep is None else keep))
+        scales = self._each(factors)
         for bucket, part, scale in zip(self.buckets, parts, scales, strict=True):
             room = self._scratch.get(bucket.room_of)
             fold = partial(bucket.fold, loss, bucket.gather(part), scale, keep, room)
@@ -173,9 +178,15 @@ class Step(ABC, Generic[BucketT]):
         return happens if isinstance(happens, Tensor) else None
 
     def _hold(
-        self, loss: int, norms: Tensor, finite: Tensor, parts: Sequence[Sequence[Tensor | None]]
+        self,
+        loss: int,
+        measured: tuple[Tensor, Tensor],
+        finite: Tensor,
+        parts: Sequence[Sequence[Tensor | None]],
     ) -> None:
+        each, norms = measured
         scales = self._scales(loss, norms, None)
+        self.measured.append(Taken(loss, each, scales, kept=finite))
         # A norm can overflow where no gradient did; the scaler must see that too.
         seen = torch.where(finite, torch.ones_like(norms) if scales is None else scales, torch.nan)
         held: list[Tensor | None] = []

@@ -38,6 +38,11 @@ class Processes:
             return 1
         return distributed.get_world_size(self.group)
 
+    @property
+    def first(self) -> bool:
+        """Whether this is the first of them: the one that writes, where one must."""
+        return self.count == 1 or distributed.get_rank(self.group) == 0
+
     def agree(self, terms: Terms) -> Terms:
         """The losses that some process has, with their values averaged over all of them.
 

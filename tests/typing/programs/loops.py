@@ -84,6 +84,18 @@ def told(balancer: eq.Balancer) -> str:
     return f"total {record.total.item():.3f}{norms}\n" + "\n".join(lines)
 
 
+def recorded(network: Network, batches: list[Tensor]) -> list[int]:
+    balancer, steps = eq.Uncertainty(NAMES), list[int]()
+    handle = balancer.register_record_hook(lambda *told: steps.append(told[2]), every=2)
+    with eq.Recorder(balancer, every=1, measure=2) as recorder:
+        recorder.track(lambda numbers, _: numbers["total"])
+        for batch in batches:
+            balancer.backward(network.losses(batch))
+    handle.remove()
+    assert len(recorder.history().entries) == len(batches)
+    return steps
+
+
 def looked_at(network: Network, batch: Tensor) -> tuple[Tensor, Tensor]:
     gradients = eq.measure(network.losses(batch), wrt="shared", measuring=eq.Measuring(rows=2))
     return gradients.norms(), gradients.cosines()
@@ -98,6 +110,7 @@ def main() -> None:
     where_gradients_are_watched(network, batches[0])
     assert with_loss_scale(network, batches[0]).names == tuple(NAMES)
     accumulated(network, batches)
+    assert recorded(network, batches) == [0, 2]
     assert looked_at(network, batches[0])[0].shape == (2,)
     balancer = eq.GradNorm(NAMES)
     assert told(balancer) == "no step yet"

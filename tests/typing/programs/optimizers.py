@@ -44,6 +44,17 @@ def accumulated(optimizer: eq.MTAdam | eq.AutoBalance, network: nn.Linear) -> No
     optimizer.step()
 
 
+def told(optimizer: eq.MTAdam, network: nn.Linear) -> dict[str, float]:
+    recorder = eq.Recorder(optimizer)
+    optimizer.backward(losses_of(network))
+    optimizer.step()
+    recorder.close()
+    record: eq.Record | None = optimizer.last
+    assert record is not None
+    assert optimizer.report()["total"] == float(record.total)
+    return optimizer.weights
+
+
 def resumed(network: nn.Linear, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     fresh = eq.AutoBalance(network.parameters(), lr=1e-3)
     fresh.load_state_dict(optimizer.state_dict())
@@ -58,3 +69,4 @@ def main() -> None:
     accumulated(optimizer, network)
     accumulated(eq.MTAdam(network.named_parameters(), fused=False), network)
     resumed(network, optimizer)
+    assert set(told(eq.MTAdam(network.parameters()), network)) == {"near", "far"}

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from equipoise.benchmarks.bench.table import title
-from equipoise.benchmarks.picture_frame import GREY, PALETTE, lay_out
+from equipoise.pages.picture_frame import GREY, PALETTE, lay_out
 
 if TYPE_CHECKING:
     from equipoise.benchmarks.bench.prices import Price

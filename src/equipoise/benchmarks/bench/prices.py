@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from equipoise.benchmarks.files import write_atomically
 from equipoise.benchmarks.refusal import RequestError
+from equipoise.pages.files import write_atomically
 
 if TYPE_CHECKING:
     from equipoise.benchmarks.bench.cases import Case

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from equipoise.benchmarks.bench.pictures import growth_picture, price_picture
 from equipoise.benchmarks.bench.table import COLUMNS, NOTES, by_setting, cells, title, unsteady
-from equipoise.benchmarks.files import write_atomically
-from equipoise.benchmarks.page_frame import embed, render_page
+from equipoise.pages.files import write_atomically
+from equipoise.pages.page_frame import embed, render_page
 
 if TYPE_CHECKING:
     from equipoise.benchmarks.bench.prices import Bench, Price

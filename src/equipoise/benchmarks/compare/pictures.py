@@ -14,7 +14,7 @@ from plotly.subplots import make_subplots
 from equipoise.benchmarks.compare.run import Number, Run
 from equipoise.benchmarks.compare.statistics import Curve, Standing, mean_curve
 from equipoise.benchmarks.methods import PLAIN_SUM, RIGHT
-from equipoise.benchmarks.picture_frame import GREY, PALETTE, lay_out
+from equipoise.pages.picture_frame import GREY, PALETTE, lay_out
 
 _DASHES = ("solid", "dot", "dashdot")
 _PANEL_HEIGHT = 250

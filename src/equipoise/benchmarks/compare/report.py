@@ -20,10 +20,10 @@ from equipoise.benchmarks.compare.run import Experiment, Run
 from equipoise.benchmarks.compare.statistics import Standing, standings
 from equipoise.benchmarks.compare.step_times import read_timing
 from equipoise.benchmarks.compare.table import ranking_cells
-from equipoise.benchmarks.files import write_atomically
 from equipoise.benchmarks.methods import PLAIN_SUM, RIGHT
-from equipoise.benchmarks.page_frame import embed, render_page
 from equipoise.benchmarks.refusal import RequestError
+from equipoise.pages.files import write_atomically
+from equipoise.pages.page_frame import embed, render_page
 
 REPORT_NAME = "report.html"
 

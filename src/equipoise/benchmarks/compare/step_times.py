@@ -16,12 +16,12 @@ from equipoise.benchmarks.compare.request import TrainingOptions
 from equipoise.benchmarks.compare.run import Experiment
 from equipoise.benchmarks.compare.trainers import PlainSum, Trainer, build_trainer
 from equipoise.benchmarks.compare.training import MAY_FAIL, batches, start_trial
-from equipoise.benchmarks.files import write_atomically
 from equipoise.benchmarks.methods import Method
 from equipoise.benchmarks.problem import Problem, Trial
 from equipoise.benchmarks.refusal import RequestError
 from equipoise.benchmarks.schema import conform, read_json
 from equipoise.benchmarks.timing import Contender, Match, paired_times
+from equipoise.pages.files import write_atomically
 
 FILE_NAME = "timing.json"
 _ROUNDS = 7

@@ -1,13 +1,16 @@
-"""The frame of every page that the benchmarks write: one file that needs no network."""
+"""The frame of every page: one file that needs no network."""
 
 from __future__ import annotations
 
+import json
 from html import escape
 from importlib.resources import files
 from string import Template
 
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
+
+from equipoise.pages.picture_frame import NIGHT
 
 
 def render_page(title: str, body: str) -> str:
@@ -20,8 +23,10 @@ def render_page(title: str, body: str) -> str:
     Returns:
         HTML with plotly.js and the styles in it.
     """
-    frame = files("equipoise.benchmarks").joinpath("page_frame.html").read_text(encoding="utf-8")
-    return Template(frame).substitute(title=escape(title), plotly=get_plotlyjs(), body=body)
+    frame = files("equipoise.pages").joinpath("page_frame.html").read_text(encoding="utf-8")
+    return Template(frame).substitute(
+        title=escape(title), plotly=get_plotlyjs(), body=body, night=json.dumps(dict(NIGHT))
+    )
 
 
 def embed(figure: go.Figure, name: str) -> str:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from equipoise.benchmarks.files import write_atomically
+from equipoise.pages.files import write_atomically
 
 
 def test_a_file_is_replaced_and_nothing_else_stays(tmp_path):

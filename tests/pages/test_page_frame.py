@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import plotly.graph_objects as go
 
-from equipoise.benchmarks.page_frame import embed, render_page
+from equipoise.pages.page_frame import embed, render_page
 
 
 def test_title_is_escaped_and_body_stands_as_given():

@@ -1,0 +1,182 @@
+"""The pictures of a record, as plotly figures: one colour and dash per loss in all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from equipoise.monitor.curves import Array, Curves, thinned
+from equipoise.pages.picture_frame import GREY, PALETTE, lay_out
+
+_DASHES = ("solid", "dash", "dot", "dashdot")
+_BINS = 60
+_CONFLICT = [
+    [0.0, "#b2182b"],
+    [0.25, "#ef8a62"],
+    [0.5, "#f2f2f2"],
+    [0.75, "#67a9cf"],
+    [1.0, "#2166ac"],
+]
+
+
+def lines(names: Sequence[str], steps: Array, rows: Array, title: str) -> go.Figure:
+    """Numbers of each loss over the steps.
+
+    Args:
+        names: Of the losses.
+        steps: ``[K]``.
+        rows: ``[K, T]``.
+        title: What the numbers are.
+
+    Returns:
+        The figure, logarithmic where all numbers are positive and far apart.
+    """
+    figure = go.Figure()
+    steps, rows = thinned(steps, rows)
+    for i, name in enumerate(names):
+        figure.add_trace(
+            go.Scatter(
+                x=steps,
+                y=_drawable(rows[:, i]),
+                name=name,
+                line={"color": _colour(i), "dash": _dash(i), "width": 2},
+                mode="lines" if len(steps) > 1 else "markers",
+                connectgaps=True,
+                hovertemplate=f"{name}, step %{{x}}: %{{y:.4g}}<extra></extra>",
+            )
+        )
+    finite = rows[np.isfinite(rows)]
+    far_apart = bool(finite.size) and finite.min() > 0 and finite.max() > 10 * finite.min()
+    figure.update_yaxes(title=title, type="log" if far_apart else "linear", tickformat=".3~g")
+    return _laid_out(figure)
+
+
+def areas(names: Sequence[str], steps: Array, shares: Array) -> go.Figure:
+    """Each loss's share of the gradient over the steps, one on top of the other.
+
+    Args:
+        names: Of the losses.
+        steps: ``[K]``.
+        shares: ``[K, T]``, NaN where nothing was measured.
+    """
+    there = np.isfinite(shares).any(axis=1)
+    steps, shares = thinned(steps[there], shares[there])
+    figure = go.Figure()
+    for i, name in enumerate(names):
+        figure.add_trace(
+            go.Scatter(
+                x=steps,
+                y=np.nan_to_num(100 * shares[:, i]).tolist(),
+                name=name,
+                stackgroup="shares",
+                line={"color": _colour(i), "dash": _dash(i), "width": 2},
+                hovertemplate=f"{name}, step %{{x}}: %{{y:.0f}} %<extra></extra>",
+            )
+        )
+    figure.update_yaxes(title="share, %", range=[0, 100])
+    return _laid_out(figure)
+
+
+def heat_map(curves: Curves) -> go.Figure:
+    """The cosine between the gradients of each pair of losses over the steps.
+
+    Args:
+        curves: With at least one measured step.
+    """
+    there = curves.measured
+    steps, cosines = thinned(curves.steps[there], curves.cosines[there], 200)
+    figure = go.Figure(
+        go.Heatmap(
+            x=steps,
+            y=[f"{pair} " for pair in curves.pairs],
+            z=[_drawable(row) for row in cosines.T],
+            zmin=-1,
+            zmax=1,
+            colorscale=_CONFLICT,
+            colorbar={"title": "cosine", "thickness": 12},
+            hovertemplate="%{y}, step %{x}: %{z:.2f}<extra></extra>",
+        )
+    )
+    figure.update_yaxes(automargin=True, autorange="reversed", tickfont={"size": 12})
+    return _laid_out(figure, 160 + 24 * max(len(curves.pairs), 4))
+
+
+def conflict_bars(curves: Curves) -> go.Figure:
+    """Of a hundred comparisons of two gradients, how many found them in conflict.
+
+    Args:
+        curves: With at least one measured step.
+    """
+    there = curves.measured
+    rates = np.nanmean(curves.conflicts[there], axis=1, keepdims=True)
+    steps, rates = thinned(curves.steps[there], 100 * rates, _BINS)
+    bars = go.Bar(
+        x=steps,
+        y=rates[:, 0].tolist(),
+        marker={"color": PALETTE[1]},
+        hovertemplate="from step %{x}: %{y:.0f} of 100<extra></extra>",
+    )
+    figure = go.Figure(bars)
+    figure.update_yaxes(title="conflicts per 100", range=[0, 100])
+    return _laid_out(figure, 260)
+
+
+def steps_up(names: Sequence[str], steps: Array, skipped: Array) -> go.Figure:
+    """How many steps were skipped so far, for each loss.
+
+    Args:
+        names: Of the losses.
+        steps: ``[K]``.
+        skipped: ``[K, T]``.
+    """
+    figure = lines(names, steps, skipped, "skipped so far")
+    figure.update_traces(line_shape="hv")
+    figure.update_yaxes(type="linear", rangemode="tozero")
+    return figure
+
+
+def alike(figures: Sequence[go.Figure]) -> None:
+    """Gives the pictures of several runs one scale, so that they can be compared.
+
+    Args:
+        figures: Of the same numbers, of different runs; changed in place.
+    """
+    drawn = [trace.y for figure in figures for trace in figure.data if trace.type == "scatter"]
+    numbers = np.array([y for of_trace in drawn for y in of_trace if y is not None], dtype=float)
+    if len(figures) < 2 or not numbers.size or figures[0].layout.yaxis.range is not None:
+        return
+    low, high = float(numbers.min()), float(numbers.max())
+    logarithmic = low > 0 and any(figure.layout.yaxis.type == "log" for figure in figures)
+    if logarithmic:
+        low, high = float(np.log10(low)), float(np.log10(high))
+    room = 0.05 * (high - low) or 0.5
+    for figure in figures:
+        figure.update_yaxes(
+            type="log" if logarithmic else "linear", range=[low - room, high + room]
+        )
+
+
+def _laid_out(figure: go.Figure, height: int = 340) -> go.Figure:
+    lay_out(figure, height)
+    figure.update_layout(
+        margin={"l": 60, "r": 12, "t": 16, "b": 48},
+        showlegend=len(figure.data) > 1,
+        legend={"orientation": "h", "x": 0, "y": 1.02, "xanchor": "left", "yanchor": "bottom"},
+        bargap=0.05,
+    )
+    figure.update_xaxes(title="training step", zerolinecolor=GREY)
+    return figure
+
+
+def _drawable(numbers: Array) -> list[float | None]:
+    return [float(number) if np.isfinite(number) else None for number in numbers]
+
+
+def _colour(place: int) -> str:
+    return PALETTE[place % len(PALETTE)]
+
+
+def _dash(place: int) -> str:
+    return _DASHES[(place // 3) % len(_DASHES)]
