@@ -17,6 +17,7 @@ from equipoise.balancer import Balancer
 from equipoise.gradients.gradients import Gradients
 from equipoise.gradients.measure import measure
 from equipoise.gradients.measuring import Measuring
+from equipoise.monitor.diagnosis import Diagnosis, diagnose
 from equipoise.optim import *  # noqa: F403
 from equipoise.record import Record
 from equipoise.registry import (
@@ -37,6 +38,7 @@ except PackageNotFoundError:  # imported from a source tree that was never insta
 __all__ = [
     "Balancer",
     "Cycle",
+    "Diagnosis",
     "Gradients",
     "Measuring",
     "Ramp",
@@ -45,6 +47,7 @@ __all__ = [
     "Stages",
     "create_balancer",
     "create_optimizer",
+    "diagnose",
     "list_balancers",
     "list_optimizers",
     "measure",

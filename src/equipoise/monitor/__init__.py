@@ -1,0 +1,1 @@
+"""Before and during a training: see what balancing does."""
