@@ -17,7 +17,8 @@ from equipoise.balancer import Balancer
 from equipoise.gradients.gradients import Gradients
 from equipoise.gradients.measure import measure
 from equipoise.gradients.measuring import Measuring
-from equipoise.monitor.diagnosis import Diagnosis, diagnose
+from equipoise.monitor.diagnose import diagnose
+from equipoise.monitor.diagnosis import Diagnosis
 from equipoise.optim import *  # noqa: F403
 from equipoise.record import Record
 from equipoise.registry import (

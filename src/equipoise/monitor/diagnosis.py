@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import torch
 
 from equipoise.losses import loss_names
 from equipoise.monitor.advice import Advice, advise
-from equipoise.monitor.diagnosis_findings import Batch, Findings, find
+from equipoise.monitor.diagnosis_finding import find
+from equipoise.monitor.diagnosis_findings import Batch, Findings
 from equipoise.monitor.diagnosis_observer import Observer
-from equipoise.monitor.diagnosis_table import as_dict, as_html, as_rich, as_text
+from equipoise.monitor.diagnosis_summary import Summary
+from equipoise.monitor.diagnosis_tables import as_dict, summarise
 from equipoise.monitor.diagnosis_verdict import Judgement, Thresholds, Verdict, judge
-from equipoise.monitor.progress import shown
 from equipoise.parallel.processes import Processes
 
 if TYPE_CHECKING:
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from equipoise.autograd.inputs import Trained
     from equipoise.autograd.targets import Wrt
     from equipoise.losses import Losses, LossNames
-
-Sample = TypeVar("Sample")
 
 
 class Diagnosis:
@@ -160,6 +157,15 @@ class Diagnosis:
         findings, judgement = self._judged()
         return advise(judgement, findings)
 
+    @property
+    def summary(self) -> Summary:
+        """All that is shown to people, as text in tables.
+
+        Raises:
+            RuntimeError: If no batch was observed.
+        """
+        return summarise(*self._judged(), self.advice)
+
     def to_dict(self) -> dict[str, object]:
         """All of it in lists, strings and numbers, ready for JSON; what is unknown is ``None``.
 
@@ -184,18 +190,18 @@ class Diagnosis:
         """A table, the verdict in a sentence, what to try and what it costs."""
         if not self._batches:
             return repr(self)
-        return as_text(*self._judged(), self.advice)
+        return self.summary.as_text()
 
     def __repr__(self) -> str:
         """Losses and state in a line."""
         return f"Diagnosis({', '.join(self.names)}; {self.batches} batches observed)"
 
     def _repr_html_(self) -> str:
-        return as_html(*self._judged(), self.advice) if self._batches else f"<p>{self!r}</p>"
+        return self.summary.as_html() if self._batches else f"<p>{self!r}</p>"
 
     def __rich__(self) -> RenderableType:
         """For `rich.print` and consoles."""
-        return as_rich(*self._judged(), self.advice) if self._batches else repr(self)
+        return self.summary.as_rich() if self._batches else repr(self)
 
     def _judged(self) -> tuple[Findings, Judgement]:
         if not self._batches:
@@ -218,78 +224,3 @@ def _check(names: tuple[str, ...], wrt: Wrt) -> None:
             "several batches add up for parameters only. Write 'shared' or 'last_shared'."
         )
         raise ValueError(msg)
-
-
-def diagnose(
-    losses_of: Callable[[Sample], Losses],
-    batches: Iterable[Sample],
-    names: LossNames | None = None,
-    *,
-    count: int = 20,
-    wrt: Wrt = "shared",
-    scale: float = Thresholds.scale,
-    conflict: float = Thresholds.conflict,
-    noise: float = Thresholds.noise,
-    confidence: float = Thresholds.confidence,
-    trained: Trained | None = None,
-    process_group: torch.distributed.ProcessGroup | None = None,
-    progress: bool = True,
-) -> Diagnosis:
-    """Observes some batches: `Diagnosis` in one call.
-
-    Args:
-        losses_of: Gives the losses of a batch, with their graph.
-        batches: For example a data loader; what is left of it is not touched.
-        names: Of the losses; default those of the first batch.
-        count: How many batches are observed, if there are so many.
-        wrt: See `Diagnosis`, as for all that follows.
-        scale: From which ratio of gradient norms on losses differ in scale.
-        conflict: From which cosine down gradients conflict.
-        noise: How large the noise of the mean gradient may be against its signal, both squared.
-        confidence: Of all intervals.
-        trained: What is trained, if not all that losses share.
-        process_group: The processes of a data-parallel run.
-        progress: Whether a bar is shown in a terminal, where rich or tqdm is installed.
-
-    Returns:
-        The diagnosis, to print.
-
-    Raises:
-        ValueError: If ``count`` is below 1, there is no batch, or for the reasons of `Diagnosis`
-            and `Diagnosis.observe`.
-
-    Example:
-        >>> model = torch.nn.Linear(3, 2)
-        >>> def losses_of(x):
-        ...     near, far = (model(x) - 100).square().mean(dim=0)
-        ...     return {"near": near, "far": far}
-        >>> print(diagnose(losses_of, [torch.rand(8, 3) + 1 for _ in range(10)]).verdict)
-        fine
-    """
-    if count < 1:
-        msg = f"`count` is {count}; at least one batch has to be observed, 10 to 20 are good."
-        raise ValueError(msg)
-    diagnosis: Diagnosis | None = None
-    for batch in shown(islice(batches, count), count if progress else 0, "diagnosing"):
-        losses = losses_of(batch)
-        if diagnosis is None:
-            named = _names_of(losses) if names is None else names
-            diagnosis = Diagnosis(
-                named,
-                wrt,
-                scale=scale,
-                conflict=conflict,
-                noise=noise,
-                confidence=confidence,
-                trained=trained,
-                process_group=process_group,
-            )
-        diagnosis.observe(losses)
-    if diagnosis is None:
-        msg = "`batches` gave no batch; pass a loader, or a list of at least 10 batches."
-        raise ValueError(msg)
-    return diagnosis
-
-
-def _names_of(losses: Losses) -> LossNames:
-    return list(losses) if isinstance(losses, Mapping) else len(losses)
