@@ -80,7 +80,8 @@ class PairFinding:
         first: The name of one.
         second: The name of the other.
         cosine: That of the true gradients, noise taken out; a one-sided interval on each side.
-        product: Their inner product, in units of typical gradients.
+        product: Their inner product, in units of typical gradients; its interval decides whether
+            a conflict is more than noise.
         mean_cosine: The mean cosine of batches, with its interval.
         below_zero: In which part of the batches it was negative.
         magnitude_similarity: 2 a b / (a^2 + b^2) of the norms (Yu et al. 2020, arXiv 2001.06782).

@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from equipoise.autograd import shared
 from equipoise.autograd.graph import SharingError
 from equipoise.autograd.precision import full_precision
+from equipoise.autograd.targets import Held
 from equipoise.gradients.measuring import Measuring
 from equipoise.gradients.meter import Measurement, Meter
 from equipoise.losses import read_losses
@@ -41,8 +41,7 @@ class Observer:
     ) -> None:
         self.names = names
         self.sums = Sums(len(names))
-        # Gone through once: a generator of parameters would be empty at the second batch.
-        self._wrt = wrt if isinstance(wrt, str | torch.nn.Module | Tensor) else tuple(wrt)
+        self._wrt = Held(wrt)
         self._processes = processes
         self._meter = Meter(Measuring(), processes, trained=trained)
         self._layout, self._sketch = Layout(), Sketch()
@@ -68,7 +67,7 @@ class Observer:
         try:
             watched = self._watch(terms)
         except SharingError:
-            if _some_share(terms) or not isinstance(self._wrt, str):
+            if _some_share(terms) or not isinstance(self._wrt.named, str):
                 raise
             return replace(batch, apart=terms.present)
         if watched is None:
@@ -77,7 +76,7 @@ class Observer:
         return self._measured(batch, terms, run)
 
     def _watch(self, terms: Terms) -> Watched | None:
-        watched = self._meter.watch(terms, self._wrt)
+        watched = self._meter.watch(terms, self._wrt.named)
         if watched is None and self._layout.places:
             # One loss alone shares nothing in its batch; it has a gradient where others meet.
             return self._meter.watch(terms, tuple(self._layout.places))

@@ -25,6 +25,12 @@ class Layout:
         self.places: dict[Tensor, tuple[int, int]] = {}
         self.width = 0
 
+    def __deepcopy__(self, memo: dict[int, object]) -> Layout:
+        """A copy watches the same tensors, not copies of them."""
+        copied = Layout()
+        copied.places, copied.width = dict(self.places), self.width
+        return copied
+
     def place(self, targets: Sequence[Tensor], sizes: Sequence[int], rows: Tensor) -> Tensor:
         """The rows with every tensor's gradient in its own columns.
 
@@ -40,7 +46,9 @@ class Layout:
             if target not in self.places:
                 self.places[target] = self.width, size
                 self.width += size
-        if list(targets) == list(self.places) and rows.shape[1] == self.width:
+        # Autocast's cache of cast weights, for one, changes the order in which a walk meets them.
+        in_order = all(a is b for a, b in zip(targets, self.places, strict=False))
+        if in_order and rows.shape[1] == self.width:
             return rows
         placed = rows.new_zeros(len(rows), self.width)
         for target, part in zip(targets, rows.split(list(sizes), dim=1), strict=True):

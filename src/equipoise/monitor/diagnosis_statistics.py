@@ -91,7 +91,7 @@ class Products:
 def jackknifed(
     formula: Callable[..., float | Array], confidence: float, *products: Products
 ) -> Estimate:
-    """A formula of some products with its one-sided jackknife interval.
+    """A formula of some products, its bias taken out, with its one-sided jackknife interval.
 
     Args:
         formula: Takes one number or one array for each of the products.
@@ -106,6 +106,8 @@ def jackknifed(
         return Estimate(value, math.inf)
     count = len(without)
     spread = math.sqrt((count - 1) / count * float(np.square(without - without.mean()).sum()))
+    # A ratio is biased by its denominator's noise; what leaving one out changes tells by how much.
+    value = count * value - (count - 1) * float(without.mean())
     return Estimate(value, _quantile(count, confidence) * spread)
 
 
