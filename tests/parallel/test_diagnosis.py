@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 import equipoise as eq
@@ -67,3 +69,41 @@ def test_every_process_has_the_verdict_of_the_whole_batch(kind, tmp_path):
             assert mine["adam_share"] == pytest.approx(whole["adam_share"], rel=1e-4)
         assert found["verdict"] == alone["found"]["verdict"]
         assert ranks[0]["gradients"] == pytest.approx(alone["gradients"], rel=1e-4)
+
+
+def observe_shards(rank: int, _world: int) -> str:
+    model = Model()
+    mesh = init_device_mesh("cpu", (2,))
+    fully_shard(model, mesh=mesh)
+    diagnosis = eq.Diagnosis(["a", "b"])
+    part = samples()[0].chunk(2)[rank]
+    try:
+        diagnosis.observe(losses_of(model(part), 0, rank, "whole"))
+    except TypeError as error:
+        return str(error)
+    return "no error"
+
+
+def test_shards_are_refused_with_a_sentence(tmp_path):
+    messages = together(observe_shards, 2, tmp_path / "ranks")
+    assert all("needs whole gradients" in message for message in messages)
+
+
+def observe_uneven(rank: int, world: int) -> dict[str, object]:
+    """After a first batch, one process lacks a loss from time to time."""
+    model = Model()
+    net = DistributedDataParallel(model, find_unused_parameters=True)
+    diagnosis = eq.Diagnosis(["a", "b"])
+    for number, batch in enumerate(samples()):
+        losses = losses_of(net(batch.chunk(world)[rank]), number, rank, "whole")
+        if number % 2 and rank == 1:
+            del losses["a"]
+        diagnosis.observe(losses)
+        sum(losses.values()).backward()
+    return diagnosis.to_dict()
+
+
+def test_processes_with_different_losses_find_the_same(tmp_path):
+    first, second = together(observe_uneven, 2, tmp_path / "ranks")
+    assert first == second
+    assert first["losses"]["a"]["batches"] == BATCHES
