@@ -6,7 +6,7 @@ The table comes from the registry and from what was measured; nothing in it is t
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import get_args
 
@@ -25,6 +25,7 @@ from equipoise.registry import capabilities
 
 BEGIN, END = "<!-- methods -->", "<!-- /methods -->"
 EVERY = 10
+PINN = "pinn"
 
 
 def with_methods_table(text: str, bench: Bench) -> str:
@@ -76,6 +77,9 @@ def methods_table(bench: Bench) -> str:
         "Memory",
     )
     rows = [head, ("---",) * 6 + ("---:",) * 3, *_rows(shown)]
+    own_graphs = {p.label: p for p in bench.prices if _setting(p) == (PINN, nearest.losses)}
+    if own_graphs:
+        rows = [(*row, cell) for row, cell in zip(rows, _pinn_column(own_graphs), strict=True)]
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([*lines, "", _note(bench, nearest)])
 
@@ -90,6 +94,14 @@ def _rows(prices: list[Price]) -> Iterator[tuple[str, ...]]:
         if name != RIGHT:
             rare = found.get(f"{name}:every={EVERY}")
             yield (*_capabilities(name), *_costs(found.get(name), rare))
+
+
+def _pinn_column(found: Mapping[str, Price]) -> Iterator[str]:
+    """What the same steps cost where each loss has a forward pass of its own."""
+    yield from ("Time, PINN", "---:")
+    for name in sorted(method_names(), key=_place):
+        if name != RIGHT:
+            yield f"{found[name].ratio:.2f}" if name in found else ""
 
 
 def _place(name: str) -> tuple[int, str]:
@@ -125,7 +137,8 @@ def _note(bench: Bench, shown: Price) -> str:
         f"({settings['device']}, {settings['threads']} threads, torch {settings['torch']}): "
         "backward passes through the whole trunk; time of a step over that of "
         f"`sum(losses).backward()`, for {optimizers} over that and Adam's update; peak memory "
-        "above the parameters in multiples of their size, gradients and activations included."
+        "above the parameters in multiples of their size, gradients and activations included. "
+        "PINN: that time where each loss has a forward pass of its own, with second derivatives."
     )
 
 

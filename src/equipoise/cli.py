@@ -159,7 +159,7 @@ def bench(
         str | None, typer.Option(help="Numbers of losses: 2,5,10,20,50. Default: 10.")
     ] = None,
     models: Annotated[
-        str | None, typer.Option(help="Of mlp, conv, transformer. Default: mlp.")
+        str | None, typer.Option(help="Of mlp, conv, transformer, pinn. Default: mlp,pinn.")
     ] = None,
     every: Annotated[
         str, typer.Option(help="For methods that look at gradients: each in turn, as 1,10.")

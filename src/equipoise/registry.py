@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from equipoise import aggregation, weighting
 from equipoise.balancer import Balancer, LooksAt
+from equipoise.gradients.measuring import Measuring
 from equipoise.optim import AutoBalance, MTAdam
 from equipoise.optim.base import MultiTermOptimizer, Params
 from equipoise.wrappers.base import Wrapper
@@ -103,7 +104,7 @@ class Capabilities:
     random: bool
     watches: str | None
 
-    def passes(self, losses: int) -> int:
+    def passes(self, losses: int, *, nbytes: int = 0) -> int:
         """Backward passes through the shared part of the model in a step that learns.
 
         At the representation only the heads are passed more than once; at the last shared layer
@@ -111,20 +112,23 @@ class Capabilities:
 
         Args:
             losses: ``T``.
+            nbytes: What a gradient takes; by default little, so that norms need no pass more.
         """
         if self.watches != "shared":
             return 1
-        return losses + 1 if self.looks_at == "norms" else losses
+        return Measuring().passes(losses, norms_only=self.looks_at == "norms", nbytes=nbytes)
 
-    def gradients_alive(self, losses: int) -> int:
+    def gradients_alive(self, losses: int, *, nbytes: int = 0) -> int:
         """How many gradients of what is watched are held at a time, besides ``.grad``.
 
         Args:
             losses: ``T``.
+            nbytes: As for `passes`.
         """
         if self.looks_at == "losses":
             return 0
-        return 1 if self.looks_at == "norms" else losses
+        kept = Measuring().keeps(losses, norms_only=self.looks_at == "norms", nbytes=nbytes)
+        return losses if kept else 1
 
 
 def capabilities(method: str | Balancer) -> Capabilities:

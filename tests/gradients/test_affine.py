@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 import equipoise as eq
 from equipoise.benchmarks.bench.memory import peak_memory
 from equipoise.gradients import streamed as streaming
-from equipoise.gradients.affine import affine_norms
+from equipoise.gradients.factored import affine_norms
 from equipoise.gradients.passes import Passes
 
 WIDE, OUT = 512, 128  # just large enough
@@ -129,11 +129,20 @@ def two_layers():
     return layers[0](x) + layers[1](x), list(layers.parameters())
 
 
+def one_with_a_bias():
+    layer, x = nn.Linear(WIDE, OUT), torch.rand(2, WIDE)
+    return layer(x) + F.linear(x.flip(0), layer.weight), list(layer.parameters())
+
+
+def checkpointed():
+    layer = nn.Linear(WIDE, OUT)
+    output = checkpoint(layer, torch.rand(2, WIDE), use_reentrant=False)
+    return output, list(layer.parameters())
+
+
 @pytest.mark.parametrize(
     "make",
     [
-        used_twice,
-        tied_bias,
         penalised,
         hooked,
         many_rows,
@@ -142,15 +151,24 @@ def two_layers():
         weighted_sum,
         convolution,
         in_half_precision,
-        two_layers,
+        checkpointed,
     ],
 )
-def test_what_is_no_single_affine_layer_with_few_rows_is_left_to_whole_gradients(make) -> None:
+def test_what_is_no_affine_layer_with_few_rows_is_left_to_whole_gradients(make) -> None:
     output, targets = make()
     assert affine_norms(Passes(three_losses(output), targets)) is None
 
 
-@pytest.mark.parametrize("make", [used_twice, hooked, many_rows])
+@pytest.mark.parametrize("make", [used_twice, tied_bias, two_layers, one_with_a_bias])
+def test_layers_used_twice_or_with_a_bias_of_several_are_measured_without_gradients(make) -> None:
+    output, targets = make()
+    losses = three_losses(output)
+    found = affine_norms(Passes(losses, targets))
+    assert found is not None
+    torch.testing.assert_close(found, direct_norms(losses, targets).float(), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("make", [used_twice, tied_bias, hooked, many_rows, checkpointed])
 def test_norms_are_right_all_the_same(make) -> None:
     output, targets = make()
     losses = three_losses(output)

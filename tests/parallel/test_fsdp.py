@@ -31,7 +31,7 @@ from tests.models import MultiHead
 # What all tests share is trained once, by one worker.
 pytestmark = pytest.mark.xdist_group("shards")
 
-STEPS = 10
+STEPS = 6
 NEED_WHOLE = (
     "dbmtl", "excessmtl", "graddrop", "learningrateannealing", "metabalance", "moco", "modo",
     "momentumconfig", "sdmgrad",

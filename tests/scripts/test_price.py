@@ -44,6 +44,15 @@ def test_line_holds_what_the_class_declares_and_what_was_measured_at_ten_losses(
     assert row[2:] == ["norms", "weights", "no", "1", "1.81", "1.08", "1.6"]
 
 
+def test_losses_with_a_forward_pass_of_their_own_have_a_column_where_they_were_measured():
+    own_graphs = [invented("gradnorm", model="pinn", ratio=1.3)]
+    table = methods_table(Bench(SETTINGS, [*BENCH.prices, *own_graphs], []))
+    assert cells(table, "GradNorm")[-2:] == ["1.6", "1.30"]
+    assert cells(table, "Equal")[-1] == ""
+    assert "Time, PINN" in table
+    assert "Time, PINN" not in methods_table(BENCH)
+
+
 @pytest.mark.parametrize("name", ["AutoBalance", "MTAdam"])
 def test_an_optimizer_gives_the_update(name):
     assert cells(methods_table(BENCH), name)[2:5] == ["gradients", "update", "no"]

@@ -13,9 +13,10 @@ from equipoise.autograd.graph import Parting, edges_of, is_leaf
 from equipoise.autograd.targets import Held
 from equipoise.balancer import Balancer, Decide, LooksAt, Outcome
 from equipoise.gradients.gradients import Gradients
+from equipoise.gradients.measurement import Measurement
 from equipoise.gradients.measuring import Measuring
-from equipoise.gradients.meter import Measurement, Meter
-from equipoise.gradients.update import of_parts, of_rows
+from equipoise.gradients.meter import Meter, Needs
+from equipoise.gradients.update import of_parts
 from equipoise.learner import BalancerOptions, Step
 from equipoise.parallel.fsdp import ShardedModules
 from equipoise.parts.checks import check_choice
@@ -106,14 +107,21 @@ class Aggregation(Balancer):
             raise ValueError(msg)
         self.heads = heads
         self._warned_of_donated = False
+        self._overlapped = False  # at the representation, the gradients of two losses
         self._wrt: Held[Wrt] = Held(self.default_wrt if wrt is None else wrt)
         self._refuse_shards(ShardedModules(), self._wrt.named)
         self._meter = Meter(
             measuring or Measuring(),
             self.processes,
-            norms_only=self.looks_at == "norms",
+            needs=self._needs(),
             trained=trained,
         )
+
+    def _needs(self) -> Needs:
+        """What is asked for of gradients; what is no weighting combines them itself."""
+        if self.looks_at == "norms" or (self.looks_at == "gramian" and self.weighting):
+            return self.looks_at
+        return "gradients"
 
     def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
         """The formula: ``[T]`` weights; reads and advances declared state."""
@@ -180,15 +188,17 @@ class Aggregation(Balancer):
     def _warn_if_nothing_in_common(self, gradients: Gradients, place: Sequence[Target]) -> None:
         """The guard behind the walk: where losses have not met yet, no two gradients overlap.
 
-        A parameter is made of nothing, so there is no other place to name.
+        A parameter is made of nothing, so there is no other place to name. Where two gradients
+        overlapped once, losses do meet, and nobody asks again.
         """
-        if all(is_leaf(node) for node, _ in edges_of(place)):
+        if self._overlapped or all(is_leaf(node) for node, _ in edges_of(place)):
             return
         norms, cosines = gradients.known()
         if norms is None or cosines is None or len(cosines) < 2 or norms.device.type != "cpu":
             return
         compared = (norms > 0) & norms.isfinite()
-        if bool(compared.all()) and not bool((cosines - cosines.diagonal().diag()).any()):
+        self._overlapped = bool((cosines - cosines.diagonal().diag()).any())
+        if bool(compared.all()) and not self._overlapped:
             self._warn_once(
                 "At the representation the gradients of the losses have nothing in common, as if "
                 "each loss had a part of it for itself (masks or slices of one tensor), so their "
@@ -220,10 +230,8 @@ class Aggregation(Balancer):
         self, how: BackwardPass, terms: Terms, measured: Measurement, weights: Tensor
     ) -> list[Update]:
         """The weighted update, from the rows where they are all that it takes."""
-        if measured.rows is None:
-            return self._weighted(how, terms, weights)
-        passes, own = measured.passes, self._own_weights(terms, weights)
-        return [of_rows(passes, measured.rows, weights, own, passes.sizes)]
+        update = measured.weighted(weights, self._own_weights(terms, weights))
+        return self._weighted(how, terms, weights) if update is None else [update]
 
     def _watch(self, terms: Terms, wrt: Wrt | None) -> Watched | None:
         watched = self._meter.watch(terms, self._wrt.named if wrt is None else wrt)

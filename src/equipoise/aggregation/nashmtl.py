@@ -77,7 +77,7 @@ class NashMTL(Aggregation):
         self.max_norm = max_norm
         if self.every > 1:
             self.state("bargained", torch.ones(len(self.names)))
-        self._norm_meter = Meter(Measuring(), self.processes, norms_only=True)
+        self._norm_meter = Meter(Measuring(), self.processes, needs="norms")
 
     def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
         found = solve_gramian(gradients.gram(), _bargained).to(values.dtype)

@@ -71,8 +71,10 @@ class Watched:
 
 def numel(target: Target) -> int:
     """How many real numbers the gradient of a target has; two for each complex element."""
-    of = target if isinstance(target, Tensor) else _edge(target)
-    return math.prod(of.shape) * (2 if of.dtype.is_complex else 1)
+    if isinstance(target, Tensor):
+        return target.numel() * (2 if target.is_complex() else 1)
+    edge = _edge(target)
+    return math.prod(edge.shape) * (2 if edge.dtype.is_complex else 1)
 
 
 def shape_of(target: Target) -> tuple[int, ...]:
@@ -91,7 +93,8 @@ def like(target: Target, flat: Tensor) -> Tensor:
     of = target if isinstance(target, Tensor) else _edge(target)
     if of.dtype.is_complex:
         flat = torch.view_as_complex(flat.view(-1, 2))
-    return flat.view(tuple(of.shape)).to(of.dtype)
+    shaped = flat.view(tuple(of.shape))
+    return shaped if shaped.dtype == of.dtype else shaped.to(of.dtype)
 
 
 def flat(gradient: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from equipoise.benchmarks.methods import (
     summary,
 )
 from equipoise.benchmarks.problems import PROBLEMS
+from equipoise.gradients.measuring import KEPT
 from equipoise.options import OptionSpec, options_of
 from equipoise.registry import Capabilities, capabilities, list_balancers
 
@@ -128,8 +129,8 @@ def _declared(method: Capabilities) -> tuple[str, ...]:
         "weights" if method.weighting else "gradient",
         "yes" if method.stateful else "no",
         "yes" if method.random else "no",
-        _in_losses(method.passes(10)),
-        _in_losses(method.gradients_alive(10)),
+        _in_losses(method.passes(10, nbytes=KEPT)),
+        _in_losses(method.gradients_alive(10, nbytes=KEPT)),
     )
 
 

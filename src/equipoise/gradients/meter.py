@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -15,7 +15,9 @@ from equipoise.autograd.graph import SharingError
 from equipoise.autograd.inputs import named_once, trained_tensors
 from equipoise.autograd.shared import is_compiled
 from equipoise.autograd.targets import Held, Watched
+from equipoise.gradients.factored import FactoredGradients, ending_at, factorable
 from equipoise.gradients.gradients import Gradients
+from equipoise.gradients.measurement import Measurement
 from equipoise.gradients.measuring import Measuring
 from equipoise.gradients.passes import Passes, stack_rows
 from equipoise.gradients.sharded import ShardedPasses
@@ -27,38 +29,11 @@ from equipoise.parallel.processes import Processes
 
 if TYPE_CHECKING:
     from equipoise.autograd.inputs import Trained
-    from equipoise.autograd.targets import Target, Wrt
+    from equipoise.autograd.targets import Wrt
     from equipoise.losses import Terms
 
-
-@dataclass(frozen=True)
-class Measurement:
-    """What was measured in a step.
-
-    Attributes:
-        gradients: What the method sees: gradients of the losses, without any loss scale.
-        passes: The backward passes, with what they found of each loss's own parameters.
-        sizes: The number of elements of each target.
-        rows: ``[T, P]``, if they are all that is needed of the losses to write ``.grad``: those of
-            all that is shared (no further pass), or of the representation (one, from there on).
-            They carry the loss scale, and shared inputs of the model behind the watched columns.
-    """
-
-    gradients: Gradients
-    passes: Passes
-    sizes: list[int]
-    rows: Tensor | None
-
-    @property
-    def input_sizes(self) -> list[int]:
-        """The number of elements of each shared input of the model, behind the targets."""
-        return self.passes.sizes[len(self.sizes) :]
-
-    def shaped(self, combined: Tensor) -> list[tuple[Target, Tensor]]:
-        """A ``[P]`` gradient as one tensor for each target, of its shape and dtype."""
-        targets, shaped = self.passes.targets, self.passes.shaped
-        parts = combined.split(self.sizes)
-        return [(t, shaped(t, part.clone())) for t, part in zip(targets, parts, strict=True)]
+Needs: TypeAlias = Literal["norms", "gramian", "gradients"]
+"""What a method asks for of gradients: norms, inner products and combinations, or all."""
 
 
 class Meter:
@@ -67,7 +42,7 @@ class Meter:
     Args:
         measuring: What to spend.
         processes: Those of a data-parallel run.
-        norms_only: Whether norms are all that is asked for.
+        needs: What will be asked for.
         trained: What each step trains, if that is said.
     """
 
@@ -76,12 +51,12 @@ class Meter:
         measuring: Measuring,
         processes: Processes,
         *,
-        norms_only: bool = False,
+        needs: Needs = "gradients",
         trained: Trained | None = None,
     ) -> None:
         self.measuring = measuring
         self.processes = processes
-        self.norms_only = norms_only
+        self.needs = needs
         self._trained = Held(named_once(trained))
         self.sharded = ShardedModules()
         self._watch = Watch(processes, self.sharded)
@@ -90,7 +65,7 @@ class Meter:
     def __deepcopy__(self, memo: dict[int, object]) -> Meter:
         """A copy starts afresh: what is kept belongs to one model."""
         trained = self._trained.named
-        return Meter(self.measuring, self.processes, norms_only=self.norms_only, trained=trained)
+        return Meter(self.measuring, self.processes, needs=self.needs, trained=trained)
 
     def __getstate__(self) -> dict[str, object]:
         """As for copies: neither rows nor parameters are pickled."""
@@ -134,7 +109,8 @@ class Meter:
         """
         count = len(terms.present)
         apart = watched.apart
-        if not (applies and self._stacks(count)):
+        keeps = self._keeps(count, watched, applies=applies)
+        if not (applies and keeps):
             watched = Watched(watched.targets)
         passes = self._passes(terms, watched)
         passes.seed = seed
@@ -144,11 +120,14 @@ class Meter:
             retain_graph or not passes.suffice or (onward and is_compiled(terms.tensors))
         )
         sizes = passes.sizes[: len(watched.targets)]
-        gradients, rows = self._measure(passes, sizes)
+        found = self._kept(passes, sizes) if keeps else self._streamed(passes, sizes)
+        gradients = found.gradients
         if seed is not None:
             gradients = gradients.scaled((1 / seed).expand(count))
         gradients.apart = apart
-        return Measurement(gradients, passes, sizes, rows if passes.suffice else None)
+        if not passes.suffice:
+            return Measurement(gradients, passes, sizes)
+        return replace(found, gradients=gradients)
 
     def _passes(self, terms: Terms, watched: Watched) -> Passes:
         """The passes that suit what is watched: a representation, parameters, shards of them."""
@@ -178,20 +157,47 @@ class Meter:
             return set()
         return set(shared.reach(terms.tensors)).difference(shared.of_model(terms.tensors))
 
-    def _stacks(self, losses: int) -> bool:
-        rows = self.measuring.rows
-        return not self.norms_only and (rows is None or rows >= losses)
+    def _keeps(self, losses: int, watched: Watched, *, applies: bool) -> bool:
+        """Whether all rows are kept; for norms alone only where that saves the pass on top."""
+        norms_only = self.needs == "norms"
+        if norms_only and not (applies and watched.leaves):
+            return False
+        nbytes = 4 * sum(watched.sizes)
+        return self.measuring.keeps(losses, norms_only=norms_only, nbytes=nbytes)
 
-    def _measure(self, passes: Passes, sizes: list[int]) -> tuple[Gradients, Tensor | None]:
-        if not self._stacks(len(passes.losses)):
-            return StreamedGradients(passes, sizes, self.measuring.rows, pool=passes.pool), None
-        rows = self._room(len(passes.losses), sum(passes.sizes), passes.like)
-        stack_rows(passes, rows, passes.sizes, self.measuring.chunk)
+    def _streamed(self, passes: Passes, sizes: list[int]) -> Measurement:
+        rows = self.measuring.rows
+        return Measurement(StreamedGradients(passes, sizes, rows, pool=passes.pool), passes, sizes)
+
+    def _kept(self, passes: Passes, sizes: list[int]) -> Measurement:
+        found = self._factored(passes, sizes) or self._stacked(passes, sizes)
         if not passes.reached and passes.average is None:
             msg = "No loss reaches what `wrt` names; pass what the losses were computed from."
             raise SharingError(msg)
         passes.average_own()
-        return Gradients(rows[:, : sum(sizes)], sizes, pool=passes.pool), rows
+        return found
+
+    def _factored(self, passes: Passes, sizes: list[int]) -> Measurement | None:
+        """Without the gradients of affine layers, where nobody looks at them and that pays."""
+        inputs = len(passes.targets) > len(sizes)
+        if self.needs != "gramian" or self.measuring.dtype is not None or inputs:
+            return None
+        count = len(passes.losses)
+        layers = [layer for layer in factorable(passes) if layer.pays_for_rows(count)]
+        if not layers:
+            return None
+        above = ending_at(passes, layers)
+        rows = self._room(count, sum(above.sizes), passes.like)
+        stack_rows(above, rows, above.sizes, self.measuring.chunk)
+        passes.own_gradients, passes.reached = above.own_gradients, above.reached
+        found = FactoredGradients(rows, layers, passes.targets)
+        return Measurement(found, passes, sizes, factored=found)
+
+    def _stacked(self, passes: Passes, sizes: list[int]) -> Measurement:
+        rows = self._room(len(passes.losses), sum(passes.sizes), passes.like)
+        stack_rows(passes, rows, passes.sizes, self.measuring.chunk)
+        found = Gradients(rows[:, : sum(sizes)], sizes, pool=passes.pool)
+        return Measurement(found, passes, sizes, rows=rows)
 
     def _room(self, losses: int, width: int, like: Tensor) -> Tensor:
         """One preallocated tensor, reused from step to step."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -92,7 +93,7 @@ class Passes:
         targets = self._watched(found)
         return [[g if g is None else g[i] for g in targets] for i in range(len(losses))]
 
-    @property
+    @cached_property
     def sizes(self) -> list[int]:
         """The number of elements that a row has of each target."""
         return [numel(target) for target in self.targets]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor, distributed
@@ -60,7 +61,7 @@ class ShardedPasses(Passes):
         """One pass after the other: FSDP's hooks know no batched gradients."""
         return [self.row(i, last=last and i == stop - 1) for i in range(start, stop)]
 
-    @property
+    @cached_property
     def sizes(self) -> list[int]:
         """The number of elements that this process has of each target."""
         return [local(self.holder(leaf)).numel() for leaf in self._leaves]

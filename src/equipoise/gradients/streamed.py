@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from equipoise.autograd.targets import flat
-from equipoise.gradients.affine import affine_norms
+from equipoise.gradients.factored import affine_norms
 from equipoise.gradients.gradients import Gradients, Pool, Row, Statistic
 from equipoise.gradients.linalg import at_least_float32, inner, l2_norm
 from equipoise.gradients.passes import Passes, stack_rows

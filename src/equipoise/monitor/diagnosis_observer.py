@@ -13,8 +13,9 @@ from equipoise.autograd import shared
 from equipoise.autograd.graph import SharingError
 from equipoise.autograd.precision import full_precision
 from equipoise.autograd.targets import Held
+from equipoise.gradients.measurement import Measurement
 from equipoise.gradients.measuring import Measuring
-from equipoise.gradients.meter import Measurement, Meter
+from equipoise.gradients.meter import Meter
 from equipoise.losses import read_losses
 from equipoise.monitor.diagnosis_findings import Batch
 from equipoise.monitor.diagnosis_rows import Layout, Sketch, Sums, cosines_of, gram_of

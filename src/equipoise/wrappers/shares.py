@@ -75,7 +75,7 @@ class Shares(Wrapper):
             raise ValueError(msg)
         self.option("shares", found)
         self._wrt: Held[Wrt] = Held(wrt)
-        self._meter = Meter(Measuring(), self.processes, norms_only=True)
+        self._meter = Meter(Measuring(), self.processes, needs="norms")
 
     def _weights(
         self, step: Step, wrt: Wrt | None = None, decide: Decide | None = None

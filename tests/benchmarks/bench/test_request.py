@@ -49,7 +49,7 @@ def test_wrt_is_one_of_the_named_choices():
     ("wrong", "message"),
     [
         ({"losses": (1,)}, "--losses are at least 2"),
-        ({"models": ("resnet",)}, "there are mlp, conv, transformer"),
+        ({"models": ("resnet",)}, "there are mlp, conv, transformer, pinn"),
         ({"rounds": 1}, "--rounds is at least 2"),
         ({"device": "tpu"}, "--device is cpu or cuda"),
     ],

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from equipoise.benchmarks.bench.models import SharedTrunk, mlp
+from equipoise.benchmarks.bench.models import MODELS, SharedTrunk, mlp
 from equipoise.benchmarks.bench.prices import Price
+
+WITH_HEADS = [name for name in MODELS if name != "pinn"]
+"""The models whose losses are made of one representation."""
 
 
 def tiny(losses: int) -> SharedTrunk:

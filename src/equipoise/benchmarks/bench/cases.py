@@ -11,14 +11,14 @@ from torch import Tensor
 
 import equipoise as eq
 from equipoise.benchmarks.baseline import plain_sum
-from equipoise.benchmarks.bench.models import Outputs, SharedTrunk
+from equipoise.benchmarks.bench.models import Outputs, PricedModel
 from equipoise.benchmarks.methods import FIXED, MULTI_TERM_OPTIMIZERS, Method, method_class
 from equipoise.benchmarks.refusal import RequestError
 
 Backward: TypeAlias = Callable[[Outputs], object]
 """What a step does after the forward pass."""
 
-Build: TypeAlias = Callable[[SharedTrunk], Backward]
+Build: TypeAlias = Callable[[PricedModel], Backward]
 """Prepares a step on a model."""
 
 Kind: TypeAlias = Literal["reference", "method", "peer"]
@@ -91,12 +91,12 @@ class Knobs:
         return wrt if self.rows is None else f"{wrt}:rows={self.rows}"
 
 
-def sum_losses(_model: SharedTrunk) -> Backward:
+def sum_losses(_model: PricedModel) -> Backward:
     """The plain sum: what the price of a step is measured against."""
     return lambda outputs: plain_sum(outputs.losses)
 
 
-def plain_sum_and_adam(model: SharedTrunk) -> Backward:
+def plain_sum_and_adam(model: PricedModel) -> Backward:
     """The plain sum and Adam's update: what an optimizer for several losses is measured against.
 
     Args:
@@ -114,7 +114,7 @@ def plain_sum_and_adam(model: SharedTrunk) -> Backward:
     return backward
 
 
-def bare_passes(model: SharedTrunk) -> Backward:
+def bare_passes(model: PricedModel) -> Backward:
     """The least an exact Gramian can cost: ``T`` passes, their rows, and one matrix product.
 
     Args:
@@ -125,7 +125,7 @@ def bare_passes(model: SharedTrunk) -> Backward:
     """
     parameters = tuple(model.trunk.parameters())
     width = sum(parameter.numel() for parameter in parameters)
-    rows = torch.empty(len(model.heads), width, device=model.inputs.device)
+    rows = torch.empty(model.count, width, device=model.inputs.device)
 
     def backward(outputs: Outputs) -> None:
         for row, loss in zip(rows, outputs.losses, strict=True):
@@ -179,8 +179,8 @@ def _aggregation_case(method: Method, knobs: Knobs, every: int) -> Case:
 
 
 def _balancer_step(method: Method, given: dict[str, object]) -> Build:
-    def build(model: SharedTrunk) -> Backward:
-        count = len(model.heads)
+    def build(model: PricedModel) -> Backward:
+        count = model.count
         needed = {"weights": [1.0] * count} if method.name == FIXED else {}
         options = {**needed, **method.options, **given}
         # Every balancer is of one of these kinds, which is where `backward` is declared.
@@ -192,7 +192,7 @@ def _balancer_step(method: Method, given: dict[str, object]) -> Build:
 
 
 def _optimizer_step(method: Method) -> Build:
-    def build(model: SharedTrunk) -> Backward:
+    def build(model: PricedModel) -> Backward:
         options: dict[str, Any] = dict(method.options)
         optimizer = MULTI_TERM_OPTIMIZERS[method.name](model.parameters(), **options)
 

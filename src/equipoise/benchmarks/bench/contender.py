@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from equipoise.benchmarks.bench.cases import Build
-from equipoise.benchmarks.bench.models import SharedTrunk
+from equipoise.benchmarks.bench.models import PricedModel
 from equipoise.benchmarks.timing import Contender
 
 
@@ -18,7 +18,7 @@ class ModelContender(Contender):
         period: After how many steps its work repeats.
     """
 
-    def __init__(self, model: SharedTrunk, build: Build, period: int = 1) -> None:
+    def __init__(self, model: PricedModel, build: Build, period: int = 1) -> None:
         super().__init__(model.inputs.device, period)
         self.model = model
         self.backward = build(model)

@@ -1,10 +1,11 @@
-"""The models that steps are priced on: a shared trunk and one linear head for each loss."""
+"""The models that steps are priced on: a trunk that all losses share, and what is their own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,13 +13,52 @@ from torch.nn import functional as F
 
 
 class Outputs(NamedTuple):
-    """One forward pass: the shared representation ``[batch, features]`` and the ``T`` losses."""
+    """One forward pass, or one for each loss.
 
-    shared: Tensor
+    Attributes:
+        shared: The representation that all losses are made of, ``[batch, features]``; ``None``
+            where each loss has a forward pass of its own.
+        losses: The ``T`` losses.
+    """
+
+    shared: Tensor | None
     losses: list[Tensor]
 
 
-class SharedTrunk(nn.Module):
+class PricedModel(nn.Module):
+    """A trunk that all losses share.
+
+    Attributes:
+        trunk: What gradients are taken of, and passes counted on.
+        inputs: Its data.
+        count: How many losses, ``T``.
+    """
+
+    trunk: nn.Sequential
+    inputs: Tensor
+    count: int
+
+    def forward(self) -> Outputs:
+        """All losses of one step."""
+        raise NotImplementedError
+
+    if TYPE_CHECKING:
+
+        def __call__(self) -> Outputs:
+            """What `forward` returns; for `nn.Module` it could be anything."""
+
+    @property
+    def last_shared_weight(self) -> Tensor:
+        """The matrix of the trunk that is nearest to its output."""
+        return [parameter for parameter in self.trunk.parameters() if parameter.ndim > 1][-1]
+
+    @property
+    def parameter_bytes(self) -> int:
+        """The size of all parameters, the unit of the memory measurements."""
+        return sum(parameter.nbytes for parameter in self.parameters())
+
+
+class SharedTrunk(PricedModel):
     """A trunk, ``T`` heads with a squared error each, and one batch of random data.
 
     Args:
@@ -28,12 +68,12 @@ class SharedTrunk(nn.Module):
         losses: How many heads, ``T``.
     """
 
-    inputs: Tensor
     targets: Tensor
 
     def __init__(self, trunk: nn.Sequential, features: int, inputs: Tensor, losses: int) -> None:
         super().__init__()
         self.trunk = trunk
+        self.count = losses
         self.heads = nn.ModuleList(nn.Linear(features, 1) for _ in range(losses))
         self.register_buffer("inputs", inputs)
         self.register_buffer("targets", torch.randn(losses, len(inputs), 1))
@@ -44,15 +84,38 @@ class SharedTrunk(nn.Module):
         pairs = zip(self.heads, self.targets, strict=True)
         return Outputs(shared, [F.mse_loss(head(shared), target) for head, target in pairs])
 
-    @property
-    def last_shared_weight(self) -> Tensor:
-        """The matrix of the trunk that is nearest to the heads."""
-        return [parameter for parameter in self.trunk.parameters() if parameter.ndim > 1][-1]
 
-    @property
-    def parameter_bytes(self) -> int:
-        """The size of all parameters, the unit of the memory measurements."""
-        return sum(parameter.nbytes for parameter in self.parameters())
+class Residuals(PricedModel):
+    """A field of two coordinates, and ``T`` residuals of Helmholtz's equation on their own points.
+
+    Each loss has a forward pass of its own, with second derivatives: the graphs of physics-informed
+    training share parameters, and nothing else.
+
+    Args:
+        trunk: Takes ``[points, 2]``, ends in ``[points, 1]``.
+        points: How many for each loss.
+        losses: How many losses, ``T``.
+    """
+
+    def __init__(self, trunk: nn.Sequential, points: int, losses: int) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.count = losses
+        self.register_buffer("inputs", 2 * torch.rand(losses, points, 2) - 1)
+
+    def forward(self) -> Outputs:
+        """One forward pass for each loss."""
+        return Outputs(None, [self._residual(points) for points in self.inputs])
+
+    def _residual(self, points: Tensor) -> Tensor:
+        points = points.requires_grad_()
+        field = self.trunk(points)
+        (slope,) = torch.autograd.grad(field.sum(), points, create_graph=True)
+        curvature = [
+            torch.autograd.grad(slope[:, i].sum(), points, create_graph=True)[0][:, i]
+            for i in range(points.shape[1])
+        ]
+        return (sum(curvature, field[:, 0]) - points.prod(dim=1)).square().mean()
 
 
 def mlp(losses: int, *, width: int = 1024, depth: int = 4, batch: int = 256) -> SharedTrunk:
@@ -114,12 +177,29 @@ def transformer(losses: int) -> SharedTrunk:
     return SharedTrunk(trunk, 128, torch.randn(8, 64, 128), losses)
 
 
-MODELS: Mapping[str, Callable[[int], SharedTrunk]] = MappingProxyType(
-    {"mlp": mlp, "conv": conv, "transformer": transformer}
+def pinn(losses: int, *, width: int = 64, depth: int = 4, points: int = 128) -> Residuals:
+    """A physics-informed network.
+
+    Args:
+        losses: How many residuals, ``T``.
+        width: Of every hidden layer.
+        depth: Hidden layers.
+        points: For each residual.
+
+    Returns:
+        The model.
+    """
+    widths = [2, *(width for _ in range(depth))]
+    hidden = [layer for n, m in pairwise(widths) for layer in (nn.Linear(n, m), nn.Tanh())]
+    return Residuals(nn.Sequential(*hidden, nn.Linear(width, 1)), points, losses)
+
+
+MODELS: Mapping[str, Callable[[int], PricedModel]] = MappingProxyType(
+    {"mlp": mlp, "conv": conv, "transformer": transformer, "pinn": pinn}
 )
 
 
-def build_model(name: str, losses: int, device: torch.device) -> SharedTrunk:
+def build_model(name: str, losses: int, device: torch.device) -> PricedModel:
     """A model with the same parameters and data at each call.
 
     Args:

@@ -11,7 +11,7 @@ from types import MappingProxyType, ModuleType
 from torch import nn
 
 from equipoise.benchmarks.bench.cases import Backward, Case
-from equipoise.benchmarks.bench.models import Outputs, SharedTrunk
+from equipoise.benchmarks.bench.models import Outputs, PricedModel
 
 # The methods that both have, by our name: how an aggregator is made for so many losses.
 _TORCHJD: Mapping[str, Callable[[ModuleType, int], Callable[..., object]]] = MappingProxyType(
@@ -63,13 +63,16 @@ def _torchjd_cases() -> list[Case]:
     ]
 
 
-def _torchjd_step(name: str, chunk: int | None, model: SharedTrunk) -> Backward:
+def _torchjd_step(name: str, chunk: int | None, model: PricedModel) -> Backward:
     """A step of TorchJD's recommended loop."""
     autojac = import_module("torchjd.autojac")
-    aggregator = _TORCHJD[name](import_module("torchjd.aggregation"), len(model.heads))
+    aggregator = _TORCHJD[name](import_module("torchjd.aggregation"), model.count)
 
     def backward(outputs: Outputs) -> None:
-        autojac.mtl_backward(outputs.losses, features=outputs.shared, parallel_chunk_size=chunk)
+        if outputs.shared is None:
+            autojac.backward(outputs.losses, parallel_chunk_size=chunk)
+        else:
+            autojac.mtl_backward(outputs.losses, features=outputs.shared, parallel_chunk_size=chunk)
         autojac.jac_to_grad(model.trunk.parameters(), aggregator)
 
     return backward
@@ -79,9 +82,9 @@ def _gradnorm_pytorch_cases() -> list[Case]:
     return [Case("gradnorm-pytorch", _gradnorm_pytorch_step, "peer", "gradnorm")]
 
 
-def _gradnorm_pytorch_step(model: SharedTrunk) -> Backward:
+def _gradnorm_pytorch_step(model: PricedModel) -> Backward:
     weighter: nn.Module = import_module("gradnorm_pytorch").GradNormLossWeighter(
-        num_losses=len(model.heads), grad_norm_parameters=model.last_shared_weight
+        num_losses=model.count, grad_norm_parameters=model.last_shared_weight
     )
     weighter.to(model.inputs.device)
     return lambda outputs: weighter(outputs.losses)
@@ -94,7 +97,7 @@ def _conflictfree_cases() -> list[Case]:
     ]
 
 
-def _conflictfree_step(operator: str, model: SharedTrunk) -> Backward:
+def _conflictfree_step(operator: str, model: PricedModel) -> Backward:
     """The loop of its documentation, on one forward pass for all losses."""
     utils = import_module("conflictfree.utils")
     combine = getattr(import_module("conflictfree.grad_operator"), operator)()

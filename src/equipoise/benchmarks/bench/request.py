@@ -34,7 +34,7 @@ class Preset:
     rounds: int
 
 
-QUICK = Preset("10", "mlp", 7)
+QUICK = Preset("10", "mlp,pinn", 7)
 FULL = Preset("2,5,10,20,50", ",".join(MODELS), 15)
 
 
