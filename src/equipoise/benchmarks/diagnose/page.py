@@ -48,11 +48,12 @@ def render(problem: Problem, diagnosis: Diagnosis) -> str:
     """
     title = f"{problem.name}: diagnosis of the losses"
     label = "Gradient norms, shares of the gradient and cosines of each pair of losses"
+    figure = diagnosis.plot().update_layout(title=None)  # the page says it in words above
     body = (
-        f'<p class="kicker">{escape(title)}</p>\n'
-        f"<h1>{escape(diagnosis.sentence)}</h1>\n"
+        '<p class="kicker">diagnosis of the losses, before any training</p>\n'
+        f"<h1>{escape(problem.name)}: {diagnosis.verdict}</h1>\n"
         f"<p>{escape(problem.description)}</p>\n"
         f"{diagnosis.summary.as_html()}\n"
-        f'<figure role="group" aria-label="{label}">{embed(diagnosis.plot(), "diagnosis")}</figure>'
+        f'<figure role="group" aria-label="{label}">{embed(figure, "diagnosis")}</figure>'
     )
     return render_page(title, body)
