@@ -245,6 +245,22 @@ def test_nothing_shared_keeps_the_plain_sum_and_says_why():
     assert "'a' shares nothing that is watched, in 10 of 10 batches" in str(diagnosis)
 
 
+def test_only_losses_that_meet_are_held_against_each_other():
+    towers = [Model(), Model()]
+
+    def losses_of(x: Tensor) -> Mapping[str, Tensor]:
+        (a, b), (c, d) = (tower(x).values() for tower in towers)
+        return {"a": a, "b": b, "c": 1000 * c, "d": 1000 * d}
+
+    diagnosis = eq.diagnose(losses_of, BATCHES)
+    assert [(pair.first, pair.second) for pair in diagnosis.findings.pairs] == [
+        ("a", "b"),
+        ("c", "d"),
+    ]
+    assert diagnosis.verdict == "fine"
+    assert diagnosis.findings.norm_ratio < 2
+
+
 def test_one_of_three_that_shares_nothing_is_named():
     own = nn.Linear(4, 1)
     diagnosis = eq.Diagnosis(["near", "far", "own"])

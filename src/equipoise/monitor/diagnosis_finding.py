@@ -63,16 +63,22 @@ def find(
     pairs = tuple(
         _pair((losses[i], losses[j]), scaled[:, [i, j]], cosines[:, i, j], confidence)
         for i, j in combinations(there, 2)
+        if np.isfinite(cosines[:, i, j]).any()
     )
-    sizes = typical[there]
+    norms_of = {loss.name: loss.norm for loss in losses}
+    ratios = [_ratio(norms_of[pair.first], norms_of[pair.second]) for pair in pairs]
     return Findings(
         losses=losses,
         pairs=pairs,
         batches=len(batches),
-        norm_ratio=float(sizes.max() / sizes.min()) if len(there) > 1 else math.nan,
+        norm_ratio=max(ratios, default=math.nan),
         alignment=_alignment(cosines[:, there][:, :, there]),
         magnitude_similarity=_mean(np.array([pair.magnitude_similarity for pair in pairs])),
     )
+
+
+def _ratio(first: float, second: float) -> float:
+    return max(first, second) / min(first, second)
 
 
 def _stacked(batches: Sequence[Batch], losses: int) -> Array:
@@ -103,8 +109,7 @@ def _pair(
         found = jackknifed(cosine, confidence, *products)
         product = jackknifed(lambda inner: inner, confidence, products[0])
     known = cosines[both]
-    small, large = sorted((first.norm, second.norm))
-    ratio = small / large
+    ratio = _ratio(first.norm, second.norm)
     return PairFinding(
         first=first.name,
         second=second.name,

@@ -18,7 +18,7 @@ class Batch:
     Attributes:
         values: ``[T]`` loss values; not a number where a loss is absent, or is none itself.
         norms: ``[T]`` gradient norms; not a number where none was measured.
-        cosines: ``[T, T]``, likewise.
+        cosines: ``[T, T]``, likewise; nor where two gradients meet in no parameter.
         sketches: ``[d]`` for each loss whose gradient was measured.
         nonfinite: Losses of which the value, or the gradient, was not finite.
         graphless: Losses that had no graph.
@@ -107,9 +107,9 @@ class Findings:
 
     Attributes:
         losses: Each loss.
-        pairs: Each pair of losses that have gradients.
+        pairs: Each pair of losses whose gradients meet in some parameter.
         batches: How many batches were observed.
-        norm_ratio: Largest over smallest norm.
+        norm_ratio: Larger over smaller norm, the largest of all pairs.
         alignment: 2 mean(C) - 1 with C the cosines of a batch, its mean over the batches (Wang et
             al. 2025, arXiv 2502.00604): 1 where all agree, 2 / T - 1 where all are at right angles.
         magnitude_similarity: The mean of that of the pairs.
@@ -124,5 +124,6 @@ class Findings:
 
     @property
     def judged(self) -> tuple[LossFinding, ...]:
-        """The losses that can be compared."""
-        return tuple(loss for loss in self.losses if loss.counts)
+        """The losses that can be compared with some other."""
+        paired = {name for pair in self.pairs for name in (pair.first, pair.second)}
+        return tuple(loss for loss in self.losses if loss.name in paired)

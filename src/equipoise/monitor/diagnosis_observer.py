@@ -18,7 +18,14 @@ from equipoise.gradients.measuring import Measuring
 from equipoise.gradients.meter import Meter
 from equipoise.losses import read_losses
 from equipoise.monitor.diagnosis_findings import Batch
-from equipoise.monitor.diagnosis_rows import Layout, Sketch, Sums, cosines_of, gram_of
+from equipoise.monitor.diagnosis_rows import (
+    Layout,
+    Sketch,
+    Sums,
+    cosines_of,
+    gram_of,
+    meeting,
+)
 from equipoise.parallel.processes import Processes
 
 if TYPE_CHECKING:
@@ -109,7 +116,8 @@ class Observer:
         self.sums.add(losses, rows)
         sketches = self._sketch(rows).cpu().numpy()
         batch.norms[losses] = gram.diagonal().sqrt().cpu().numpy()
-        batch.cosines[np.ix_(losses, losses)] = cosines_of(gram).cpu().numpy()
+        cosines = cosines_of(gram).masked_fill(~meeting(rows), math.nan)
+        batch.cosines[np.ix_(losses, losses)] = cosines.cpu().numpy()
         return replace(
             batch,
             sketches=dict(zip(losses, sketches, strict=True)),

@@ -172,6 +172,19 @@ def gram_of(rows: Tensor) -> Tensor:
     return gram
 
 
+def meeting(rows: Tensor) -> Tensor:
+    """Which gradients meet in some coordinate, ``[k, k]``: the others have nothing to do with each.
+
+    Args:
+        rows: ``[k, P]``.
+    """
+    met = torch.zeros(len(rows), len(rows), dtype=torch.bool, device=rows.device)
+    for (block,) in column_blocks(rows):
+        there = (block != 0).to(rows.dtype)
+        met |= there @ there.T > 0
+    return met
+
+
 def cosines_of(gram: Tensor) -> Tensor:
     """The cosines in a Gramian; not a number where a gradient is zero."""
     norms = gram.diagonal().sqrt()

@@ -67,6 +67,11 @@ class Judgement:
     batches_needed: float = 0.0
 
 
+_NOTHING_SHARED = (
+    "The losses share nothing, so no weight of one can help or harm another: keep the plain sum."
+)
+
+
 def judge(findings: Findings, thresholds: Thresholds) -> Judgement:
     """Judges what was found.
 
@@ -104,6 +109,8 @@ def judge(findings: Findings, thresholds: Thresholds) -> Judgement:
 def _nothing_to_compare(findings: Findings) -> Judgement:
     """Fewer than two losses have gradients: nothing to balance, or not enough batches to know."""
     measured = [loss for loss in findings.losses if loss.batches > loss.zero]
+    if sum(loss.counts for loss in measured) > 1:
+        return Judgement("fine", _NOTHING_SHARED)
     if len(measured) > 1:
         have = max(loss.batches - loss.zero for loss in measured)
         sentence = f"No verdict from so few batches: {have} with gradients, at least {FEWEST} are "
@@ -119,15 +126,16 @@ def _nothing_to_compare(findings: Findings) -> Judgement:
 
 def _never_measured(findings: Findings) -> Judgement:
     if any(loss.apart for loss in findings.losses):
-        sentence = "The losses share nothing, so no weight of one can help or harm another"
-        return Judgement("fine", f"{sentence}: keep the plain sum.")
+        return Judgement("fine", _NOTHING_SHARED)
     sentence = "No batch had two losses with finite gradients, so nothing can be compared."
     return Judgement("noise", sentence, batches_needed=math.inf)
 
 
 def _scale(findings: Findings) -> str:
-    ordered = sorted(findings.judged, key=lambda loss: loss.norm)
-    small, large = ordered[0], ordered[-1]
+    named = {loss.name: loss for loss in findings.judged}
+    widest = min(findings.pairs, key=lambda pair: pair.magnitude_similarity)
+    both = (named[widest.first], named[widest.second])
+    small, large = sorted(both, key=lambda loss: loss.norm)
     return (
         f"the gradient of {large.name!r} is {findings.norm_ratio:.3g} times as long as that of "
         f"{small.name!r}, which has {small.share:.2%} of the gradient"
