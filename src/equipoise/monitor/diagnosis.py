@@ -29,8 +29,10 @@ class Diagnosis:
     """Tells from a few batches whether losses need balancing, and with what.
 
     Nothing is changed: no ``.grad``, no model, no global random generator; the graph is kept, so
-    that the user's own backward pass can follow. In data-parallel training every process observes
-    its part of each batch; gradients are averaged, and the verdict is the same on all.
+    that the user's own backward pass can follow. (Hooks on watched tensors see the passes, as in
+    every `torch.autograd.grad`; those that wait for ``.grad`` do not.) In data-parallel training
+    every process observes its part of each batch; gradients are averaged, and the verdict is the
+    same on all.
 
     A batch costs one backward pass per loss. Kept are ``T + 1`` gradients, ``T`` more while
     measuring, and for each batch ``T`` sketches of 4096 numbers, from which all that is said of
