@@ -18,7 +18,7 @@ EXTRAS := all,test,dev
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help environment demo test quick check format bench prices clean
+.PHONY: help environment demo test quick check format bench prices choices clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -61,6 +61,10 @@ format: environment
 # Best on an idle machine: every step is timed beside a plain sum, but noise widens the quartiles.
 bench: $(VENV)/.peers
 	$(BIN)/equipoise bench --peers --every 1,10 --out $(BENCH_OUT)
+
+# README's table of choices, from the rules that a diagnosis's advice comes from.
+choices: environment
+	$(BIN)/python scripts/choices.py README.md
 
 # The README's table of methods, from what `make bench` measured.
 prices: environment

@@ -331,3 +331,30 @@ def read_until(terminal: int, text: str | None) -> str:
             break
         seen += found.decode(errors="replace")
     return seen
+
+
+def test_diagnose_prints_a_verdict_and_leaves_a_page(tmp_path):
+    request = ["diagnose", SMALL, "--batches", "6", "--out", str(tmp_path)]
+    result = CliRunner().invoke(app, request, env={"COLUMNS": "120"})
+    assert result.exit_code == 0, result.output
+    assert "Verdict: " in result.output
+    page = (tmp_path / "diagnosis.html").read_text(encoding="utf-8")
+    assert "Two lines &amp; one &lt;plane&gt;." in page
+    assert "plotly" in page
+
+
+def test_diagnose_refuses_what_it_cannot_find(tmp_path, capsys):
+    assert main(["diagnose", "digit", "--out", str(tmp_path)]) == 2
+    assert "Did you mean" in capsys.readouterr().err
+
+
+def test_compare_begins_with_the_diagnosis_and_keeps_it(tmp_path):
+    request = ["compare", SMALL, "--balancers", METHODS, "--seeds", "1", "--out", str(tmp_path)]
+    result = CliRunner().invoke(app, request, env={"COLUMNS": "120"})
+    assert result.output.startswith("Diagnosis: ")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.index("The diagnosis before training") < page.index("<h2>Ranking</h2>")
+    assert "he advice" in page
+    kept = (tmp_path / "diagnosis.json").read_bytes()
+    assert CliRunner().invoke(app, request).exit_code == 0
+    assert (tmp_path / "diagnosis.json").read_bytes() == kept

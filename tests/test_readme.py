@@ -33,17 +33,23 @@ def test_the_one_changed_line_trains_as_written() -> None:
     assert names["balancer"].last is not None
 
 
+def test_the_diagnosis_runs_as_written() -> None:
+    names = {"model": Named(3), "loader": [batch() for _ in range(5)], "eq": eq}
+    exec(BLOCKS[1], names)  # noqa: S102
+    assert names["diagnosis"].batches == 5
+
+
 def test_what_every_balancer_does_runs_as_written() -> None:
     model = Named(3)
     balancer = eq.GradNorm(["depth", "normals", "semantics"])
-    for line in BLOCKS[1].splitlines():
+    for line in BLOCKS[2].splitlines():
         losses = model(batch())
         exec(line, {"balancer": balancer, "losses": losses, "eq": eq})  # noqa: S102
 
 
 def test_the_optimizer_for_several_losses_runs_as_written() -> None:
     model = Named(3)
-    exec(BLOCKS[2], {"model": model, "losses": model(batch()), "eq": eq})  # noqa: S102
+    exec(BLOCKS[3], {"model": model, "losses": model(batch()), "eq": eq})  # noqa: S102
 
 
 def test_every_class_that_the_readme_names_exists() -> None:
@@ -60,7 +66,7 @@ def test_every_method_has_one_row_in_the_table_of_methods() -> None:
 
 
 def test_every_situation_of_the_table_of_choices_names_something_to_take() -> None:
-    table = README.split("## Which one should I take?")[1].split("\n\n")[1]
+    table = README.split("<!-- choices -->")[1].split("<!-- /choices -->")[0].strip()
     for row in table.splitlines()[2:]:
         _, situation, choice, _ = row.split("|")
         named = re.findall(r"`(?:eq\.)?([A-Z]\w+)`", choice)

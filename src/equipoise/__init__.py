@@ -17,6 +17,8 @@ from equipoise.balancer import Balancer
 from equipoise.gradients.gradients import Gradients
 from equipoise.gradients.measure import measure
 from equipoise.gradients.measuring import Measuring
+from equipoise.monitor.diagnose import diagnose
+from equipoise.monitor.diagnosis import Diagnosis
 from equipoise.monitor.recorder import Recorder
 from equipoise.optim import *  # noqa: F403
 from equipoise.record import Record
@@ -38,6 +40,7 @@ except PackageNotFoundError:  # imported from a source tree that was never insta
 __all__ = [
     "Balancer",
     "Cycle",
+    "Diagnosis",
     "Gradients",
     "Measuring",
     "Ramp",
@@ -47,6 +50,7 @@ __all__ = [
     "Stages",
     "create_balancer",
     "create_optimizer",
+    "diagnose",
     "list_balancers",
     "list_optimizers",
     "measure",

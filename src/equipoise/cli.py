@@ -1,4 +1,4 @@
-"""The command line: `equipoise compare`, `report`, `watch`, `bench` and `list`."""
+"""The command line: `equipoise compare`, `diagnose`, `report`, `watch`, `bench` and `list`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from equipoise.benchmarks.compare.comparison import Comparison
+    from equipoise.benchmarks.problem import Problem
 
 # What all of typer's usage errors share has no public name of its own.
 _UsageError: type[Exception] = next(
@@ -105,6 +106,37 @@ def compare(
 
         torch.set_num_threads(threads)
         _run(_read_comparison(problem, balancers, seeds, (epochs, batch_size, lr), out))
+
+
+@app.command()
+def diagnose(
+    problem: Annotated[
+        str, typer.Argument(help="A problem that `equipoise list` shows, or your module:function.")
+    ] = "digits",
+    batches: Annotated[int, typer.Option(min=1, help="How many batches are looked at.")] = 20,
+    batch_size: Annotated[int | None, typer.Option(help="Default: the problem's.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Decides model and batches.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the page. Default: runs/<problem>.")
+    ] = None,
+) -> None:
+    """Looks at the gradients of a problem's losses, and says whether they need balancing."""
+    with _answering():
+        _require_extras()
+        from rich.console import Console
+
+        from equipoise.benchmarks.compare.request import TrainingOptions
+        from equipoise.benchmarks.diagnose.page import write_page
+        from equipoise.benchmarks.diagnose.problem import diagnose_problem
+
+        chosen = _find_problem(problem)
+        size = chosen.batch_size if batch_size is None else batch_size
+        options = TrainingOptions(max(chosen.epochs, batches), size, chosen.lr)
+        folder = out or Path("runs") / chosen.name
+        _make_folder(folder)
+        found = diagnose_problem(chosen, options, seed, batches)
+        Console().print(found)
+        typer.echo(f"\nPage: {write_page(folder, chosen, found)}")
 
 
 @app.command()
@@ -229,6 +261,13 @@ def _require_extras() -> None:
         raise RequestError(f'{", ".join(missing)} is missing: pip install "equipoise[compare]"')
 
 
+def _find_problem(name: str) -> Problem:
+    from equipoise.benchmarks.problems import find_problem
+
+    sys.path.insert(0, str(Path.cwd()))  # a user's problem stands where the command is run
+    return find_problem(name)
+
+
 def _read_comparison(
     name: str,
     balancers: str | None,
@@ -240,10 +279,8 @@ def _read_comparison(
     from equipoise.benchmarks.compare.request import TrainingOptions, parse_seeds
     from equipoise.benchmarks.compare.training import start_trial
     from equipoise.benchmarks.methods import methods_for, parse_methods
-    from equipoise.benchmarks.problems import find_problem
 
-    sys.path.insert(0, str(Path.cwd()))  # a user's problem stands where the command is run
-    problem = find_problem(name)
+    problem = _find_problem(name)
     epochs, batch_size, lr = training
     chosen = parse_seeds(seeds)
     return Comparison(
@@ -287,12 +324,14 @@ def _run(comparison: Comparison) -> None:
     from equipoise.benchmarks.compare.comparison import check, outdated
     from equipoise.benchmarks.compare.comparison import compare as run_comparison
     from equipoise.benchmarks.compare.console import LiveBars
+    from equipoise.benchmarks.compare.diagnosis import diagnosed
 
     steps, earlier = check(comparison), outdated(comparison)
     _make_folder(comparison.folder)
     console = Console()
     if earlier:
         console.print(earlier, soft_wrap=True)
+    console.print(diagnosed(comparison), soft_wrap=True, markup=False)
     try:
         with LiveBars(comparison, steps, console) as bars:
             run_comparison(comparison, bars)

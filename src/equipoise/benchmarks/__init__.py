@@ -1,4 +1,4 @@
-"""What the commands run: `compare` and `bench` are named as theirs, `catalogue` is `list`.
+"""What the commands run: `compare`, `diagnose`, `bench` are named as theirs, `catalogue` is `list`.
 
 What both share lies here: `methods` (how a user writes them), `problem` and `problems` (what is
 trained), `timing` (the one engine) beside `baseline` (the plain sum), and `refusal` (the answer to

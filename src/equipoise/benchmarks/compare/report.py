@@ -20,8 +20,11 @@ from equipoise.benchmarks.compare.run import Experiment, Run
 from equipoise.benchmarks.compare.statistics import Standing, standings
 from equipoise.benchmarks.compare.step_times import read_timing
 from equipoise.benchmarks.compare.table import ranking_cells
+from equipoise.benchmarks.diagnose.kept import read_diagnosis
+from equipoise.benchmarks.diagnose.outcome import outcome
 from equipoise.benchmarks.methods import PLAIN_SUM, RIGHT
 from equipoise.benchmarks.refusal import RequestError
+from equipoise.monitor.diagnosis_summary import Summary
 from equipoise.pages.files import write_atomically
 from equipoise.pages.page_frame import embed, render_page
 
@@ -83,7 +86,8 @@ def write_report(folder: Path, rows: Sequence[Standing] | None = None) -> Path:
         RequestError: If there is nothing to report, or the page cannot be written. A page that was
             there before stays then.
     """
-    html = render(read_standings(folder) if rows is None else rows)
+    rows = read_standings(folder) if rows is None else rows
+    html = render(rows, read_diagnosis(folder, rows[0].runs[0].experiment))
     page = folder / REPORT_NAME
     try:
         write_atomically(page, html)
@@ -92,11 +96,12 @@ def write_report(folder: Path, rows: Sequence[Standing] | None = None) -> Path:
     return page
 
 
-def render(rows: Sequence[Standing]) -> str:
+def render(rows: Sequence[Standing], diagnosis: Summary | None = None) -> str:
     """The page.
 
     Args:
         rows: Best first, at least one.
+        diagnosis: Of the problem, before it was trained.
 
     Returns:
         HTML with the pictures, plotly.js and the styles in it.
@@ -114,6 +119,7 @@ def render(rows: Sequence[Standing]) -> str:
         headline=escape(headline(rows)),
         description=escape(problem.description),
         protocol=escape(protocol(rows)),
+        diagnosis="" if diagnosis is None else _diagnosed(diagnosis, rows),
         metric=escape(problem.metric),
         ranking_rows="\n".join(_ranking_row(rank, row) for rank, row in enumerate(rows, start=1)),
         weight_heads="".join(f'<th scope="col">{escape(name)}</th>' for name in names),
@@ -124,6 +130,11 @@ def render(rows: Sequence[Standing]) -> str:
         weights_picture=embed(weights_picture(rows), "weights"),
     )
     return render_page(title, filled)
+
+
+def _diagnosed(diagnosis: Summary, rows: Sequence[Standing]) -> str:
+    came_true = f"<p>{escape(outcome(diagnosis, rows))}</p>"
+    return f"\n<h2>The diagnosis before training</h2>\n{came_true}\n{diagnosis.as_html()}\n"
 
 
 def headline(rows: Sequence[Standing]) -> str:

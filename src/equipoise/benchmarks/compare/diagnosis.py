@@ -1,0 +1,33 @@
+"""The diagnosis at the beginning of a comparison."""
+
+from __future__ import annotations
+
+from equipoise.benchmarks.compare.comparison import Comparison
+from equipoise.benchmarks.diagnose.kept import read_diagnosis, write_diagnosis
+from equipoise.benchmarks.diagnose.problem import diagnose_problem
+from equipoise.benchmarks.refusal import RequestError
+
+
+def diagnosed(comparison: Comparison) -> str:
+    """Diagnoses the problem, unless that was done before; the report shows it.
+
+    A problem that cannot be diagnosed can still be compared.
+
+    Args:
+        comparison: What is going to run.
+
+    Returns:
+        One sentence: the verdict, or why there is none.
+
+    Raises:
+        RequestError: If the folder holds a diagnosis that cannot be read.
+    """
+    summary = read_diagnosis(comparison.folder, comparison.experiment)
+    if summary is None:
+        try:
+            found = diagnose_problem(comparison.problem, comparison.options, comparison.seeds[0])
+        except RequestError as error:
+            return str(error)
+        summary = found.summary
+        write_diagnosis(comparison.folder, comparison.experiment, summary)
+    return f"Diagnosis: {summary.verdict}. {summary.sentence}"

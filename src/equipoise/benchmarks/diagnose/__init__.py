@@ -1,0 +1,1 @@
+"""`equipoise diagnose`: looks at the gradients of a problem before anything is trained."""

@@ -1,0 +1,113 @@
+"""`Summary`: a diagnosis for people, as text, as HTML, for rich."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+Rows = list[list[str]]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What people are shown of a diagnosis: all of it text, so that it can be kept in a file.
+
+    Attributes:
+        verdict: In a word.
+        sentence: Why.
+        advised: The names of the methods to try.
+        advice: The same with price and reason, a line for each.
+        losses: A table, its head first.
+        pairs: A table, its head first; empty where no two losses can be compared.
+        overall: One line over all losses.
+        notes: What to know of single losses.
+    """
+
+    verdict: str
+    sentence: str
+    advised: list[str]
+    advice: list[str]
+    losses: list[list[str]]
+    pairs: list[list[str]]
+    overall: str
+    notes: list[str]
+
+    @property
+    def tables(self) -> list[list[list[str]]]:
+        """The tables that there are."""
+        return [table for table in (self.losses, self.pairs) if table]
+
+    def as_text(self) -> str:
+        """For `print`."""
+        parts = [_aligned(table) for table in self.tables]
+        parts += [self.overall, "\n".join(self.notes)]
+        parts.append(f"Verdict: {self.verdict}. {self.sentence}")
+        if self.advice:
+            parts.append("\n".join(["To try:", *(f"  {line}" for line in self.advice)]))
+        return "\n\n".join(filter(None, parts))
+
+    def as_html(self) -> str:
+        """For notebooks and pages: a fragment, everything escaped."""
+        verdict = f"<strong>{escape(self.verdict)}</strong>. {escape(self.sentence)}"
+        parts = [f"<p>Verdict: {verdict}</p>"]
+        if self.advice:
+            parts += ["<p>To try:</p>", _html_list(self.advice)]
+        parts += [_html_table(table) for table in self.tables]
+        return "\n".join([*parts, f"<p>{escape(self.overall)}</p>", _html_list(self.notes)])
+
+    def as_rich(self) -> RenderableType:
+        """For rich's consoles."""
+        from rich.console import Group
+        from rich.text import Text
+
+        verdict = Text.assemble("Verdict: ", (self.verdict, "bold"), f". {self.sentence}")
+        tried = ["To try:", *(f"  {line}" for line in self.advice)] if self.advice else []
+        lines = [Text(line) for line in (self.overall, *self.notes, "")]
+        tables = [part for table in self.tables for part in (_rich_table(table), Text())]
+        return Group(*tables, *lines, verdict, *map(Text, tried))
+
+
+def _aligned(rows: Rows) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        first, *others = zip(row, widths, strict=True)
+        cells = [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _html_table(rows: Rows) -> str:
+    head, *body = rows
+    heads = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
+    lines = "".join(
+        f'<tr><th scope="row">{escape(name)}</th>'
+        + "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+        + "</tr>"
+        for name, *cells in body
+    )
+    table = f"<table><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table>"
+    return f'<div class="scroll">{table}</div>'
+
+
+def _html_list(lines: Sequence[str]) -> str:
+    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    return f"<ul>{items}</ul>" if items else ""
+
+
+def _rich_table(rows: Rows) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for place, head in enumerate(rows[0]):
+        table.add_column(head, justify="right" if place else "left")
+    for row in rows[1:]:
+        table.add_row(*map(Text, row))
+    return table
