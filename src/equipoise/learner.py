@@ -16,7 +16,7 @@ from equipoise.parallel.averaging import GradientAverage
 from equipoise.parallel.processes import Processes
 from equipoise.parts.checks import check_choice
 from equipoise.parts.hooks import Hook, RecordHooks
-from equipoise.parts.notices import IDLE_STEPS, warn_of_idleness, warn_of_sign
+from equipoise.parts.notices import IDLE_STEPS, tell_graphless, warn_of_idleness, warn_of_sign
 from equipoise.parts.random import Drawing
 from equipoise.parts.scaling import Scale, read_scale
 from equipoise.parts.weight_marks import MARKS, set_mark, sums_at
@@ -294,12 +294,7 @@ class Learner(Stateful):
 
     def _read(self, losses: Losses) -> Terms:
         terms = read_losses(losses, self.names, graphless=self.graphless)
-        for i, _ in terms.constants:
-            self._warn_once(
-                f"Loss {self.names[i]!r} has no graph in this step (it is a number, was detached, "
-                "or depends on no parameter), so it counts as absent. graphless='raise' makes this "
-                "an error; None, or leaving it out of the mapping, says that it is meant."
-            )
+        tell_graphless(terms, self._warned)
         return terms
 
     def _warn_once(self, message: str) -> None:

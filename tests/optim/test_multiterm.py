@@ -492,3 +492,31 @@ def test_a_tensor_a_sequence_and_a_mapping_of_losses_are_the_same(kind):
             optimizer.step()
     assert_equal_models(models[0], models[1])
     assert_equal_models(models[0], models[2])
+
+
+@KINDS
+def test_a_loss_without_a_graph_counts_as_absent_and_is_told_of_once(kind):
+    weights = [torch.ones(2, requires_grad=True) for _ in range(2)]
+    found, expected = (kind([weight], losses=["a", "b", "c"]) for weight in weights)
+    with pytest.warns(UserWarning, match="Loss 'b' has no graph"):
+        found.backward({"a": weights[0].sum(), "b": 0.5, "c": weights[0].square().sum()})
+    found.step()
+    found.backward({"a": weights[0].sum(), "b": 0.5, "c": weights[0].square().sum()})
+    found.step()
+    for _ in range(2):
+        expected.backward({"a": weights[1].sum(), "c": weights[1].square().sum()})
+        expected.step()
+    assert torch.equal(*weights)
+    assert found.last.present == (0, 2)
+    assert found.last.losses[1] == 0.5
+    assert found.weights["b"] == 0
+
+
+@KINDS
+def test_a_loss_without_a_graph_is_an_error_where_that_is_asked_for(kind):
+    weight = torch.ones(2, requires_grad=True)
+    optimizer = kind([weight], graphless="raise")
+    with pytest.raises(ValueError, match="has no graph"):
+        optimizer.backward({"a": weight.sum(), "b": torch.tensor(1.0)})
+    with pytest.raises(ValueError, match="graphless"):
+        kind([weight], graphless="skip")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-from equipoise.losses import LossNames
+from equipoise.losses import Graphless, LossNames
 from equipoise.optim.base import MultiTermOptimizer, Params
 from equipoise.optim.bucket import Bucket, ParameterState, bias_correction
 from equipoise.optim.hyperparameters import AutoBalanceGroup, Nonfinite, check_group
@@ -68,6 +68,8 @@ class AutoBalance(MultiTermOptimizer["AutoBalanceBucket"]):
             of them at once; default yes, except for tensor subclasses and complex parameters.
         losses: Names of the losses or how many there are; default what the first step brings.
         nonfinite: ``"skip"``, or ``"raise"`` a ``ValueError`` that names the loss.
+        graphless: What a loss that is a number, or has no graph in this step, becomes: ``"absent"``
+            with one warning, or with ``"raise"`` an error that names it.
         on_device: Take every decision on the device, without waiting for it; default no on the
             CPU, yes elsewhere.
         process_group: The processes over which losses and gradients are averaged in data-parallel
@@ -104,6 +106,7 @@ class AutoBalance(MultiTermOptimizer["AutoBalanceBucket"]):
         foreach: bool | None = None,
         losses: LossNames | None = None,
         nonfinite: Nonfinite = "skip",
+        graphless: Graphless = "absent",
         on_device: bool | None = None,
         process_group: ProcessGroup | None = None,
     ) -> None:
@@ -113,6 +116,7 @@ class AutoBalance(MultiTermOptimizer["AutoBalanceBucket"]):
             packed=foreach is not False,
             losses=losses,
             nonfinite=nonfinite,
+            graphless=graphless,
             on_device=on_device,
             process_group=process_group,
         )

@@ -16,7 +16,7 @@ from torch.distributed import ProcessGroup
 from equipoise.autograd.errors import explained
 from equipoise.autograd.fabric import permitted
 from equipoise.autograd.precision import full_precision
-from equipoise.losses import Losses, LossNames, Terms, loss_names, read_losses
+from equipoise.losses import Graphless, Losses, LossNames, Terms, loss_names, read_losses
 from equipoise.optim.averaging import check_alike
 from equipoise.optim.grad import Others, fire, hooked
 from equipoise.optim.guards import Finiteness, refuse_inference
@@ -29,6 +29,7 @@ from equipoise.optim.sharded import PerParameter
 from equipoise.optim.step import Decisions, Step
 from equipoise.parallel.processes import Processes
 from equipoise.parts.checks import check_choice
+from equipoise.parts.notices import tell_graphless
 
 Params: TypeAlias = "Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]"
 
@@ -49,6 +50,7 @@ class MultiTermOptimizer(Recorded, Generic[BucketT]):
         packed: Whether small parameters may share memory.
         losses: Names of the losses or how many there are; default what the first step brings.
         nonfinite: ``"skip"`` or ``"raise"``.
+        graphless: ``"absent"`` or ``"raise"``.
         on_device: Take every decision on the device; default no on the CPU, yes elsewhere.
         process_group: The processes over which losses and gradients are averaged.
 
@@ -67,10 +69,14 @@ class MultiTermOptimizer(Recorded, Generic[BucketT]):
         packed: bool,
         losses: LossNames | None,
         nonfinite: Nonfinite,
+        graphless: Graphless,
         on_device: bool | None,
         process_group: ProcessGroup | None,
     ) -> None:
         check_choice("nonfinite", nonfinite, ("skip", "raise"))
+        check_choice("graphless", graphless, ("absent", "raise"))
+        self._graphless = graphless
+        self._told: set[str] = set()  # which losses had no graph
         self._packed = packed
         self._finiteness = Finiteness(nonfinite, on_device)
         self._processes = Processes(process_group)
@@ -109,6 +115,7 @@ class MultiTermOptimizer(Recorded, Generic[BucketT]):
         self._waiting = False  # The next backward would lose what the last one found.
         self._accumulated: dict[int, PerParameter] = {}
         self._values: dict[int, Tensor] = {}
+        self._constants: dict[int, Tensor] = {}
         self._others = Others()
         self._finiteness.forget()
 
@@ -187,11 +194,11 @@ class MultiTermOptimizer(Recorded, Generic[BucketT]):
         scaler = scaler if scaler is not None and scaler.is_enabled() else None
         terms = self._read(losses)
         finite = self._finiteness.of_losses(terms)
-        values = self._added_up(terms)
+        values, constants = self._added_up(terms), self._constants
         parameters = self._trainable()
         if scaler is None and finite is False:
             self._skip(parameters)
-            self._note(values)
+            self._note(values, constants)
             return
         if not self._accumulating:
             self._opens(terms)
@@ -207,14 +214,16 @@ class MultiTermOptimizer(Recorded, Generic[BucketT]):
         except BaseException:  # the next backward begins anew
             self._clear()
             raise
-        self._note(values)
+        self._note(values, constants)
 
     @torch.enable_grad()  # a tensor of losses is taken apart
     def _read(self, losses: Losses) -> Terms:
         """The losses of the step, on which all processes agree."""
         refuse_inference(losses)
         self._refuse_unknown(losses)
-        terms = read_losses(losses, self.names or _names_from(losses))
+        names = self.names or _names_from(losses)
+        terms = read_losses(losses, names, graphless=self._graphless_in(losses))
+        tell_graphless(terms, self._told)
         if self.names is None:
             check_alike(terms.names, self._processes)
             self._fix_names(terms.names)
@@ -222,16 +231,26 @@ class MultiTermOptimizer(Recorded, Generic[BucketT]):
         self._sources.refuse_absent(terms)
         return terms
 
+    def _graphless_in(self, losses: Losses) -> Graphless:
+        """Where no loss has a graph there is nothing to go backward through."""
+        if isinstance(losses, Tensor):
+            return "raise"
+        given = losses.values() if isinstance(losses, Mapping) else losses
+        some = any(isinstance(loss, Tensor) and loss.requires_grad for loss in given)
+        return self._graphless if some else "raise"
+
     def _added_up(self, terms: Terms) -> dict[int, Tensor]:
         """The values of the losses, those of earlier micro-batches added."""
         for i, value in zip(terms.present, terms.values(), strict=True):
             self._values[i] = self._values[i] + value if i in self._values else value
+        self._constants.update(terms.constants)
         return self._values
 
-    def _note(self, values: Mapping[int, Tensor]) -> None:
+    def _note(self, values: Mapping[int, Tensor], constants: Mapping[int, Tensor]) -> None:
         """Leaves the record of a step; micro-batches before its last leave none."""
         if not self._accumulating:
-            self._closes(values, self._step.measured if self._step is not None else ())
+            measured = self._step.measured if self._step is not None else ()
+            self._closes(values, measured, constants)
 
     def _refuse_unknown(self, losses: Losses) -> None:
         names = self.names
@@ -335,7 +354,7 @@ class MultiTermOptimizer(Recorded, Generic[BucketT]):
         """Puts back what torch cast to the parameter's dtype in loading."""
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("_packed", "_finiteness", "_processes")
+        kept = ("_packed", "_finiteness", "_processes", "_graphless", "_told")
         return super().__getstate__() | {name: getattr(self, name) for name in kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

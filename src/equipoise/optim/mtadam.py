@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-from equipoise.losses import LossNames
+from equipoise.losses import Graphless, LossNames
 from equipoise.optim.balance import BalancedStep, Units
 from equipoise.optim.base import MultiTermOptimizer, Params
 from equipoise.optim.compiled import Compiler
@@ -102,6 +102,8 @@ class MTAdam(MultiTermOptimizer[MTAdamBucket]):
             faster.
         losses: Names of the losses or how many there are; default what the first step brings.
         nonfinite: ``"skip"``, or ``"raise"`` a ``ValueError`` that names the loss.
+        graphless: What a loss that is a number, or has no graph in this step, becomes: ``"absent"``
+            with one warning, or with ``"raise"`` an error that names it.
         on_device: Take every decision on the device, without waiting for it; default no on the
             CPU, yes elsewhere.
         process_group: The processes over which losses and gradients are averaged in data-parallel
@@ -146,6 +148,7 @@ class MTAdam(MultiTermOptimizer[MTAdamBucket]):
         fused: bool | None = None,
         losses: LossNames | None = None,
         nonfinite: Nonfinite = "skip",
+        graphless: Graphless = "absent",
         on_device: bool | None = None,
         process_group: ProcessGroup | None = None,
     ) -> None:
@@ -168,6 +171,7 @@ class MTAdam(MultiTermOptimizer[MTAdamBucket]):
             packed=foreach is not False,
             losses=losses,
             nonfinite=nonfinite,
+            graphless=graphless,
             on_device=on_device,
             process_group=process_group,
         )

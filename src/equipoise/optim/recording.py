@@ -34,7 +34,10 @@ class Taken:
 
 
 def record_of(
-    names: tuple[str, ...], values: Mapping[int, Tensor], taken: Sequence[Taken]
+    names: tuple[str, ...],
+    values: Mapping[int, Tensor],
+    taken: Sequence[Taken],
+    constants: Mapping[int, Tensor],
 ) -> Record:
     """The record of a step, as a balancer would leave it.
 
@@ -42,6 +45,7 @@ def record_of(
         names: Those of the ``T`` losses.
         values: Detached, of the losses that the step has, by position.
         taken: What was measured; nothing of a step that was skipped.
+        constants: Of losses without a graph, which count as absent, by position.
 
     Returns:
         The record. A weight is the norm of the multiplied gradient over that of the gradient, both
@@ -50,7 +54,7 @@ def record_of(
     like = next(iter(values.values()))
     losses = like.new_full((len(names),), torch.nan)
     weights, norms = torch.zeros_like(losses), torch.full_like(losses, torch.nan)
-    for i, value in values.items():
+    for i, value in [*constants.items(), *values.items()]:
         losses[i] = value
     if taken:
         places = [one.loss for one in taken]
@@ -61,7 +65,7 @@ def record_of(
         present=tuple(sorted(values)),
         losses=losses,
         weights=weights,
-        total=losses[sorted(values)].sum(),
+        total=losses[sorted({*values, *constants})].sum(),
         norms=norms if taken else None,
     )
 
@@ -161,9 +165,17 @@ class Recorded(Optimizer):
             names = [terms.present_names[place] for place in terms.here]
             self._record_pre_hooks.call(self, dict(zip(names, terms.tensors, strict=True)), step)
 
-    def _closes(self, values: Mapping[int, Tensor], measured: Sequence[Taken]) -> None:
+    def _closes(
+        self,
+        values: Mapping[int, Tensor],
+        measured: Sequence[Taken],
+        constants: Mapping[int, Tensor],
+    ) -> None:
         """Counts the step and tells who asked for it; the record is made when it is read."""
-        self._last, self._noted = None, partial(record_of, self.names or (), values, measured)
+        self._last, self._noted = (
+            None,
+            partial(record_of, self.names or (), values, measured, constants),
+        )
         step = self.param_groups[0]["steps"]
         for group in self.param_groups:  # where it is saved
             group["steps"] = step + 1

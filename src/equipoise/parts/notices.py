@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from equipoise.losses import Terms
+
 IDLE_STEPS = 100
 """After how many steps in a row without learning a word is due."""
 
@@ -35,6 +37,24 @@ def warn_of_sign(method: str, names: Sequence[str], values: Sequence[float]) -> 
             warnings.warn(msg, stacklevel=4)
             return True
     return False
+
+
+def tell_graphless(terms: Terms, told: set[str]) -> None:
+    """Warns once of each loss that has no graph, and so counts as absent.
+
+    Args:
+        terms: The losses of the step.
+        told: What was said before; what is said now is added.
+    """
+    for i, _ in terms.constants:
+        msg = (
+            f"Loss {terms.names[i]!r} has no graph in this step (it is a number, was detached, "
+            "or depends on no parameter), so it counts as absent. graphless='raise' makes this "
+            "an error; None, or leaving it out of the mapping, says that it is meant."
+        )
+        if msg not in told:
+            told.add(msg)
+            warnings.warn(msg, stacklevel=3)
 
 
 def warn_of_idleness(
