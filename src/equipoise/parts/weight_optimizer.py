@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from collections.abc import Sized
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 import torch
 
@@ -11,9 +12,21 @@ from equipoise.parts.checks import check_choice, check_positive
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from equipoise.state import Stateful
-
 Rule: TypeAlias = Literal["adam", "sgd"]
+
+
+class Owner(Protocol):
+    """A module with one number per loss, or per point, which saves what it is told to."""
+
+    @property
+    def names(self) -> Sized:
+        """As many as there are numbers."""
+
+    def state(self, name: str, value: Tensor) -> None:
+        """Declares a buffer."""
+
+    def get_buffer(self, target: str) -> Tensor:
+        """A buffer by its name."""
 
 
 class WeightOptimizer:
@@ -36,7 +49,7 @@ class WeightOptimizer:
 
     def __init__(
         self,
-        owner: Stateful,
+        owner: Owner,
         rule: Rule,
         lr: float,
         *,
@@ -55,7 +68,7 @@ class WeightOptimizer:
             for name in ("exp_avg", "exp_avg_sq", "optimizer_steps"):
                 owner.state(name, torch.zeros(len(owner.names)))
 
-    def descend(self, owner: Stateful, numbers: Tensor, gradient: Tensor) -> Tensor:
+    def descend(self, owner: Owner, numbers: Tensor, gradient: Tensor) -> Tensor:
         """One step.
 
         Args:
@@ -82,7 +95,7 @@ class WeightOptimizer:
 
 def descend_where(
     optimizer: WeightOptimizer,
-    owner: Stateful,
+    owner: Owner,
     numbers: Tensor,
     gradient: Tensor,
     moving: Tensor,
