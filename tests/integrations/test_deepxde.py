@@ -88,6 +88,38 @@ def test_lbfgs_lowers_the_balanced_loss(monkeypatch) -> None:
     assert history[-1] < 0.05 * history[0]
 
 
+@pytest.mark.parametrize("name", ["equal", "config", "imtlg", "alignedmtl"])
+def test_lbfgs_sees_a_value_and_the_gradient_of_that_value(name) -> None:
+    model, balancer = problem("L-BFGS"), balancer_of(name)
+    coefficient, residual = dde.Variable(2.0), model.data.pde
+    model.data.pde = lambda x, u: coefficient * residual(x, u)
+    closures = []
+    model.train_state.set_data_train(*model.data.train_next_batch())
+    state = model.train_state
+    batch = (state.X_train, state.y_train, state.train_aux_vars)
+    model.opt.step = closures.append
+    balance = Balance(balancer)
+    balance.set_model(model)
+    balance._step(*batch)
+    value = closures[0]()
+    losses = model.outputs_losses_train(*batch)[1]
+    weighted = balancer.last.weights @ losses
+    torch.testing.assert_close(value, weighted)
+    leaves = [coefficient, *model.net.parameters()]
+    for leaf, expected in zip(leaves, torch.autograd.grad(weighted, leaves), strict=True):
+        torch.testing.assert_close(leaf.grad, expected)
+
+
+def test_lbfgs_trains_while_a_schedule_leaves_a_loss_out() -> None:
+    model = problem("L-BFGS")
+    before = [p.detach().clone() for p in model.net.parameters()]
+    balancer = eq.Equal(3, priorities=[eq.Ramp(0, 1, 1000), 1.0, 1.0])
+    train(model, Balance(balancer), iterations=None)
+    after = list(model.net.parameters())
+    assert all(p.isfinite().all() for p in after)
+    assert any((p != q).any() for p, q in zip(before, after, strict=True))
+
+
 @pytest.mark.parametrize("name", of_kind(weighting=False))
 def test_lbfgs_refuses_a_method_without_a_loss(name) -> None:
     with pytest.raises(TypeError, match="is no weighting of the losses"):

@@ -16,6 +16,8 @@ except ModuleNotFoundError as error:
     raise missing("deepxde") from error
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from torch import Tensor
 
@@ -75,15 +77,25 @@ class Balance(Callback):
     def _step(self, inputs: np.ndarray, targets: np.ndarray, auxiliary: np.ndarray | None) -> None:
         first = True
 
-        def closure() -> Tensor:
+        def closure() -> Tensor | None:
             nonlocal first
             losses = self.model.outputs_losses_train(inputs, targets, auxiliary)[1]
             self.model.opt.zero_grad()
             with nullcontext() if first else self.balancer.frozen():
-                record = self.balancer.backward(losses)
+                loss = self._backward(losses)
             first = False
-            return record.weights @ record.losses
+            return loss
 
         self.model.opt.step(closure)
         if self.model.lr_scheduler is not None:
             self.model.lr_scheduler.step()
+
+    def _backward(self, losses: Sequence[Tensor]) -> Tensor | None:
+        if not isinstance(self.model.opt, torch.optim.LBFGS):
+            self.balancer.backward(losses)
+            return None
+        # A line search compares values along gradients, so both come from one scalar. `backward`
+        # would give heads (a trainable coefficient) plain gradients of losses that are weighted.
+        loss = self.balancer(losses)
+        loss.backward()
+        return loss
