@@ -3,9 +3,9 @@
     pip install equipoise
     python examples/pinn_lbfgs.py
 
-L-BFGS calls its closure many times in a step and compares the values, so the weights must not move
-in between: they are learned once before the step, and inside it the balancer is frozen. With
-`eq.Equal` instead, the conditions are drowned by the residual, and the answer is nearly zero.
+L-BFGS compares values, and what it knows of curvature holds for one objective: the weights that
+were learned with Adam rest while it runs. With `eq.Equal` instead, the conditions are drowned by
+the residual, and the answer is nearly zero.
 """
 
 from __future__ import annotations
@@ -50,18 +50,17 @@ def main() -> None:
         adam.step()
     print(f"after Adam:   error {error(network, x):.4f}, weights {balancer.weights}")
 
-    lbfgs = torch.optim.LBFGS(network.parameters(), max_iter=20, line_search_fn="strong_wolfe")
+    with balancer.settled():
+        lbfgs = torch.optim.LBFGS(network.parameters(), max_iter=20, line_search_fn="strong_wolfe")
 
-    def closure() -> Tensor:
-        lbfgs.zero_grad()
-        with balancer.frozen():
+        def closure() -> Tensor:
+            lbfgs.zero_grad()
             loss = balancer(losses_of(network, x))
-        loss.backward()
-        return loss
+            loss.backward()
+            return loss
 
-    for _ in range(20):
-        balancer(losses_of(network, x))  # learns
-        lbfgs.step(closure)
+        for _ in range(20):
+            lbfgs.step(closure)
     print(f"after L-BFGS: error {error(network, x):.4f}, weights {balancer.weights}")
 
 

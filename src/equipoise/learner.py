@@ -138,6 +138,37 @@ class Learner(Stateful):
         finally:
             self._frozen = before
 
+    @contextmanager
+    def settled(self) -> Iterator[None]:
+        """Hands the weights over to an optimizer that compares values of one objective.
+
+        For L-BFGS after Adam: what it knows of curvature, and its line search, hold for the weights
+        of this block only. Make the optimizer inside it, and a new one for each block; what was
+        learned in between belongs to another objective.
+
+        Raises:
+            TypeError: If the method is no weighting of the losses, so that there is no objective.
+            ValueError: If a weight is negative: minimising would raise that loss without bound.
+        """
+        if not self.weighting:
+            msg = (
+                f"{self._method()} changes gradients, not the weights of losses: there is no value "
+                "that they are the gradient of, as a line search needs."
+            )
+            raise TypeError(msg)
+        weights = zip(self.names, (self.resting * self.factors).tolist(), strict=True)
+        negative = {name: weight for name, weight in weights if weight < 0}
+        if negative:
+            told = ", ".join(f"{name!r} ({weight:.3g})" for name, weight in negative.items())
+            msg = (
+                f"The weights of {told} are negative, so the balanced loss has no minimum to find. "
+                "Go on with a first-order optimizer, or take a method whose weights stay "
+                "positive, such as InverseGradientNorm."
+            )
+            raise ValueError(msg)
+        with self.frozen():
+            yield
+
     @property
     def awake(self) -> bool:
         """Whether it is in training mode and not frozen."""

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+import equipoise as eq
 from tests.integrations.loops import ThreeLosses, balancer_of, batches, difference
 from tests.methods import of_kind
 
@@ -89,3 +90,28 @@ def test_frozen_backward_in_a_closure_gives_the_gradient_of_the_balanced_loss() 
         balancer(other(x)).backward()
     for mine, its in zip(model.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(mine.grad, its.grad)
+
+
+@pytest.mark.parametrize("name", WITH_A_LOSS)
+def test_settled_weights_rest_whatever_is_called_and_are_refused_if_negative(name) -> None:
+    (model, balancer), x = after_adam(name), batches(4)[-1]
+    resting = (balancer.resting * balancer.factors).clone()
+    if (resting < 0).any():
+        with pytest.raises(ValueError, match="are negative"), balancer.settled():
+            pass
+        return
+    state = copy.deepcopy(balancer.state_dict())
+    with balancer.settled():
+        step(model, balancer, lbfgs(model), x)
+        balancer.backward(model(x))
+    for key, value in balancer.state_dict().items():
+        torch.testing.assert_close(value, state[key], rtol=0, atol=0, equal_nan=True)
+    assert balancer.learning
+
+
+def test_settled_refuses_a_negative_weight_by_name_and_what_is_no_weighting() -> None:
+    balancer = eq.Fixed(["residual", "boundary"], [1.0, -0.5])
+    with pytest.raises(ValueError, match=r"'boundary' \(-0.5\)"), balancer.settled():
+        pass
+    with pytest.raises(TypeError, match="GradDrop changes gradients"), eq.GradDrop(2).settled():
+        pass
