@@ -131,3 +131,31 @@ def test_after_training_the_model_is_deepxdes_again() -> None:
     before = model.train_step
     train(model, Balance(eq.GradNorm(3)))
     assert model.train_step is before
+
+
+class Interrupt(dde.callbacks.Callback):
+    """Ctrl-C, after the second step."""
+
+    def __init__(self):
+        super().__init__()
+        self.epochs = 0
+
+    def on_epoch_end(self):
+        self.epochs += 1
+        if self.epochs == 2:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_training_after_one_that_was_interrupted_balances_only_if_it_is_asked_to(again) -> None:
+    model, balance = problem(), Balance(eq.Fixed(3, [0.0, 5.0, 1.0]))
+    with pytest.raises(KeyboardInterrupt):
+        train(model, balance, Interrupt(), iterations=5)
+    learned = balance.balancer.weight_count.clone()
+    callbacks = [balance] if again else []
+    before = [p.detach().clone() for p in model.net.parameters()]
+    train(model, *callbacks)
+    assert any((p != q).any() for p, q in zip(before, model.net.parameters(), strict=True))
+    assert torch.equal(balance.balancer.weight_count - learned, torch.full((3,), 3.0 * again))
+    train(model)
+    assert torch.equal(balance.balancer.weight_count - learned, torch.full((3,), 3.0 * again))

@@ -29,8 +29,9 @@ class Balance(Callback):
 
     Pass the same callback to each ``model.train(callbacks=[balance])``: the state is carried over
     from Adam to L-BFGS. Inside one ``step(closure)`` of L-BFGS the weights stand still, so that its
-    line search sees one function. Leave ``loss_weights`` of ``compile`` out and give the balancer
-    ``priorities``. The losses that DeepXDE shows are then unweighted.
+    line search sees one function, and heads get the gradients of that function, weighted ones.
+    Leave ``loss_weights`` of ``compile`` out and give the balancer ``priorities``. The losses that
+    DeepXDE shows are then unweighted.
 
     Args:
         balancer: It has as many losses as the model, in DeepXDE's order: the residuals, then the
@@ -56,7 +57,8 @@ class Balance(Callback):
     def on_train_begin(self) -> None:
         """Takes the place of DeepXDE's training step."""
         self._check(self.model.opt_name)
-        self._unbalanced = self.model.train_step
+        if self.model.train_step != self._step:  # it still stands there after an interruption
+            self._unbalanced = self.model.train_step
         self.model.train_step = self._step
 
     def on_train_end(self) -> None:
@@ -75,6 +77,12 @@ class Balance(Callback):
             raise TypeError(msg)
 
     def _step(self, inputs: np.ndarray, targets: np.ndarray, auxiliary: np.ndarray | None) -> None:
+        running = self.model.callbacks
+        if running is not None and self not in running.callbacks:
+            # An interrupted training tells no callback of its end, and the next one is without us.
+            self.model.train_step = self._unbalanced
+            self._unbalanced(inputs, targets, auxiliary)
+            return
         first = True
 
         def closure() -> Tensor | None:
