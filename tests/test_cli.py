@@ -22,6 +22,13 @@ SLOW = "tests.benchmarks.small:slow_problem"
 METHODS = "equal,mtadam"
 
 
+# A shell's background jobs ignore Ctrl-C, and whatever they start inherits that.
+PROGRAM = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from equipoise.cli import main; sys.exit(main())"
+)
+
+
 def lines(folder: Path) -> list[str]:
     path = folder / "results.jsonl"
     return path.read_text().splitlines() if path.exists() else []
@@ -32,11 +39,10 @@ def keys(folder: Path) -> list[tuple[str, int]]:
 
 
 def start_slow_comparison(folder: Path) -> subprocess.Popen:
-    program = "import sys; from equipoise.cli import main; sys.exit(main())"
     request = ["compare", SLOW, "--balancers", METHODS, "--seeds", "20", "--out", str(folder)]
     paths = os.pathsep.join([str(ROOT), str(ROOT / "src")])
     return subprocess.Popen(
-        [sys.executable, "-c", program, *request],
+        [sys.executable, "-c", PROGRAM, *request],
         cwd=folder.parent,
         env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
@@ -295,10 +301,9 @@ def test_a_record_that_is_not_there_is_told_in_a_line(
 def test_watch_follows_a_training_in_a_real_terminal_until_ctrl_c(recorded):
     """The command in a pseudo-terminal, while another process would write."""
     parent, child = pty.openpty()
-    program = "import sys; from equipoise.cli import main; sys.exit(main())"
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "COLUMNS": "80", "TERM": "xterm"}
     process = subprocess.Popen(
-        [sys.executable, "-c", program, "watch", str(recorded / "a")],
+        [sys.executable, "-c", PROGRAM, "watch", str(recorded / "a")],
         env=environment,
         stdout=child,
         stderr=child,

@@ -284,7 +284,8 @@ class Balancer(Learner, ABC):
         """State as wide as a gradient is too large to copy and take back: look before."""
         if gradients is None or not self.keeps_wide_state():
             return True
-        return bool(gradients.norms().isfinite().all())
+        self._kept = gradients.norms().isfinite().all()
+        return bool(self._kept)
 
     def _advance(self, step: Step, how: BackwardPass, wrt: Wrt | None) -> Outcome:
         """The outcome of a step, put on record."""

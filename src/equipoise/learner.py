@@ -114,6 +114,7 @@ class Learner(Stateful):
         self._record_pre_hooks = RecordHooks()
         self._frozen = False
         self._told_of_sign = False
+        self._kept: Tensor | None = None  # whether this step's formula left a trace in the state
         self._idle = 0  # steps in a row that were to be learned from, and were not
         count = len(self.names)
         self.schedules = Schedules(priorities, self.names)
@@ -299,6 +300,7 @@ class Learner(Stateful):
         A step with a NaN or infinite loss does not count. Where the values lie on an accelerator
         that is left to `_guarded`, which needs no synchronisation.
         """
+        self._kept = None
         terms = self._scheduled(self._read(losses))
         due = self.learning and self._calls % self.every == 0
         if due or not self.weighting:  # a formula runs, on numbers that are the same everywhere
@@ -383,6 +385,7 @@ class Learner(Stateful):
         kept = values.isfinite().all() & _all_finite(result) & _without_infinity(after)
         measured = None if gradients is None else gradients.finite()
         kept = kept if measured is None else kept & measured
+        self._kept = kept
         if kept.device.type != "cpu" or bool(kept):
             self._idle = 0
         if kept.device.type == "cpu" and bool(kept):
@@ -422,7 +425,8 @@ class Learner(Stateful):
             self.weight_sum += torch.where(counted > 0, self.last.weights, 0.0)
             self.weight_count += counted
             now = torch.stack([self.weight_sum, self.weight_count])
-            set_mark(self.weight_marks, self._calls, now, counted.any())
+            learned = counted.any() if self._kept is None else counted.any() & self._kept
+            set_mark(self.weight_marks, self._calls, now, learned)
 
     def _opens(self, terms: Terms) -> None:
         """Tells who asked for it that a step is about to go backward."""
