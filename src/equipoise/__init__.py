@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 
-from equipoise import aggregation, optim, weighting, wrappers
+from equipoise import aggregation, optim, pointwise, weighting, wrappers
 from equipoise.aggregation import *  # noqa: F403
 from equipoise.autograd.graph import SharingError
 from equipoise.balancer import Balancer
@@ -18,6 +18,7 @@ from equipoise.gradients.gradients import Gradients
 from equipoise.gradients.measure import measure
 from equipoise.gradients.measuring import Measuring
 from equipoise.optim import *  # noqa: F403
+from equipoise.pointwise import Causal
 from equipoise.record import Record
 from equipoise.registry import (
     create_balancer,
@@ -36,6 +37,7 @@ except PackageNotFoundError:  # imported from a source tree that was never insta
 
 __all__ = [
     "Balancer",
+    "Causal",
     "Cycle",
     "Gradients",
     "Measuring",
@@ -48,6 +50,7 @@ __all__ = [
     "list_balancers",
     "list_optimizers",
     "measure",
+    "pointwise",
 ]
 __all__ += aggregation.__all__
 __all__ += optim.__all__
