@@ -87,7 +87,8 @@ class Pointwise(ResidualLoss):
                 after = self._kept(before, values)
                 self._store(where, after)
             self._calls += 1
-        return (self._weights(before, after) * residuals.square()).mean()
+        # Squares of half precision overflow beyond 255, so they are taken in that of the state.
+        return (self._weights(before, after) * residuals.to(values.dtype).square()).mean()
 
     def reset(self, index: Index | None = None, *, points: int | None = None) -> None:
         """Lets points start afresh, because they were resampled.

@@ -100,9 +100,11 @@ class Causal(ResidualLoss):
             ValueError: If shapes or counts do not fit.
         """
         residuals = flat(residuals)
+        # Half precision cannot count residuals beyond a few hundred, nor hold their squares.
+        residuals = residuals.to(self.follow(residuals.detach()).dtype)
         squares, counts = self._by_chunk(residuals, index)
         losses = squares / counts.clamp_min(1)
-        values = self.follow(losses.detach())
+        values = losses.detach()
         seen = counts > 0
         known = torch.where(seen, values, self.chunk_losses)
         weights = self._weigh(known)

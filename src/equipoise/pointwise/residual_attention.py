@@ -48,9 +48,9 @@ class ResidualAttention(Pointwise):
         connection to information bottleneck theory in PINNs, arXiv 2307.00379; order of update and
         loss as in the authors' PyTorch code.
 
-    Differs from PINA, some versions of which weigh with :math:`\lambda_i r_i^2`, others as here with
-    :math:`(\lambda_i r_i)^2`; with its ``eta`` of 0.001, and without mini-batches in those. Residuals that are all zero add
-    nothing, where the formula has 0 / 0.
+    Differs from PINA, some versions of which weigh with :math:`\lambda_i r_i^2` and others, as
+    here, with :math:`(\lambda_i r_i)^2`; its ``eta`` is 0.001 by default. Residuals that are all
+    zero add nothing, where the formula has 0 / 0.
     """
 
     attention: Tensor
