@@ -102,6 +102,17 @@ def test_the_level_of_eps_is_resumed() -> None:
     assert resumed.converged
 
 
+def test_a_checkpoint_of_a_longer_schedule_goes_on_with_the_last_eps_given() -> None:
+    module, shorter = Causal(2, eps=(1.0, 2.0, 3.0)), Causal(2, eps=4.0)
+    for _ in range(3):
+        module(ordered([0.0, 0.0]))
+    with pytest.warns(UserWarning, match="what was given now counts"):
+        shorter.load_state_dict(module.state_dict())
+    shorter(ordered([0.5, 0.0]))
+    np.testing.assert_allclose(shorter.weights.numpy(), [1.0, math.exp(-1.0)], rtol=1e-12)
+    assert not shorter.converged
+
+
 def test_it_is_a_name_of_the_package() -> None:
     assert eq.Causal is Causal is eq.pointwise.Causal
 

@@ -33,7 +33,10 @@ class ResidualLoss(Stateful):
 class Pointwise(ResidualLoss):
     """What methods with one weight per point share: `forward`, `reset` and `weights`.
 
-    A method declares its state with `_declare` and supplies `_learned` and `_weights`.
+    A method declares its state with `_declare` and supplies `_learned` and `_weights`. Every call
+    in training learns, so each evaluation of L-BFGS does, too; in ``eval()`` the weights stand
+    still. Where processes have points of their own, keep the module out of
+    `DistributedDataParallel`, which would give all of them the first one's state.
     """
 
     def __init__(self, points: int | None) -> None:
@@ -125,6 +128,10 @@ class Pointwise(ResidualLoss):
     @abstractmethod
     def _weights(self, before: Rows, after: Rows) -> Tensor:
         """What squared residuals are multiplied with, from the state before and after learning."""
+
+    def extra_repr(self) -> str:
+        """How many points there are."""
+        return f"points={self.points}"
 
     def _kept(self, before: Rows, values: Tensor) -> Rows:
         """What was learned, or the state before if something is not finite; without waiting."""

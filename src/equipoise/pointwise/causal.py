@@ -150,8 +150,10 @@ class Causal(ResidualLoss):
     def _weigh(self, losses: Tensor) -> Tensor:
         """The formula: what lies before a chunk, never the chunk itself, holds it back."""
         before = torch.cat([torch.zeros_like(losses[:1]), losses[:-1]]).cumsum(0)
-        # Picked without reading the level: that would wait for the device.
-        eps = self.eps.gather(0, self.level.long().reshape(1))
+        # Gathered, because reading the level would wait for the device. A checkpoint may come from
+        # a longer schedule.
+        level = self.level.clamp_max(len(self.eps) - 1).long()
+        eps = self.eps.gather(0, level.reshape(1))
         return torch.exp(-eps * before)
 
     def _learn(self, known: Tensor, weights: Tensor, finite: Tensor) -> None:
