@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sized
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 import torch
@@ -12,21 +11,17 @@ from equipoise.parts.checks import check_choice, check_positive
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from equipoise.state import Stateful
+
 Rule: TypeAlias = Literal["adam", "sgd"]
 
 
-class Owner(Protocol):
-    """A module with one number per loss, or per point, which saves what it is told to."""
-
-    @property
-    def names(self) -> Sized:
-        """As many as there are numbers."""
-
-    def state(self, name: str, value: Tensor) -> None:
-        """Declares a buffer."""
+class Holder(Protocol):
+    """What has the optimizer's state: the balancer, or the part of it that a step is about."""
 
     def get_buffer(self, target: str) -> Tensor:
-        """A buffer by its name."""
+        """The state of this name, changed in place."""
+        ...
 
 
 class WeightOptimizer:
@@ -42,6 +37,7 @@ class WeightOptimizer:
         weight_decay: L2 penalty, added to the gradient.
         betas: Decay rates of Adam's moments.
         eps: Added to the root of Adam's second moment.
+        count: How many numbers there are, where they are not one per loss.
 
     Raises:
         ValueError: If ``rule`` is unknown or ``lr`` not positive.
@@ -49,13 +45,14 @@ class WeightOptimizer:
 
     def __init__(
         self,
-        owner: Owner,
+        owner: Stateful,
         rule: Rule,
         lr: float,
         *,
         weight_decay: float = 0.0,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
+        count: int | None = None,
     ) -> None:
         check_choice("optimizer", rule, ("adam", "sgd"))
         check_positive(lr=lr)
@@ -66,13 +63,14 @@ class WeightOptimizer:
         self.eps = eps
         if rule == "adam":
             for name in ("exp_avg", "exp_avg_sq", "optimizer_steps"):
-                owner.state(name, torch.zeros(len(owner.names)))
+                numbers = torch.zeros(len(owner.names) if count is None else count)
+                owner.state(name, numbers, axes=1 if count is None else 0)
 
-    def descend(self, owner: Owner, numbers: Tensor, gradient: Tensor) -> Tensor:
+    def descend(self, owner: Holder, numbers: Tensor, gradient: Tensor) -> Tensor:
         """One step.
 
         Args:
-            owner: The balancer that holds the state.
+            owner: What holds the state, as a rule the balancer.
             numbers: ``[T]`` what is optimised.
             gradient: ``[T]``.
 
@@ -95,7 +93,7 @@ class WeightOptimizer:
 
 def descend_where(
     optimizer: WeightOptimizer,
-    owner: Owner,
+    owner: Stateful,
     numbers: Tensor,
     gradient: Tensor,
     moving: Tensor,

@@ -1,69 +1,74 @@
-"""Residual-based attention, RBA (Anagnostopoulos et al. 2023)."""
+"""ResidualAttention: weights that remember where residuals were large (RBA)."""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-from equipoise.parts.checks import check_not_negative, check_positive
+import torch
+
+from equipoise.parts.checks import check_positive, check_within
 from equipoise.pointwise.base import Pointwise
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from equipoise.pointwise.base import Rows
 
 
 class ResidualAttention(Pointwise):
-    r"""Weighs each point by a decaying sum of its past residuals, without any gradient.
+    r"""Residual-based attention: a decaying sum of how large each point's residual was.
+
+    At each step, before the loss is taken,
 
     .. math::
+        \lambda_i \leftarrow \gamma \lambda_i + \eta \frac{|r_i|}{\max_j |r_j|}, \qquad
+        L = \frac{1}{N} \sum_i (\lambda_i r_i)^2,
 
-        \lambda_j \leftarrow \gamma \lambda_j + \eta \frac{|r_j|}{\max_k |r_k|}, \qquad
-        L = \frac{1}{N} \sum_j (\lambda_j r_j)^2
-
-    with the maximum over the points of this call. Weights lie in ``[0, eta / (1 - gamma)]``.
+    from :math:`\lambda = 0`; it stays below :math:`\eta / (1 - \gamma)`. The largest residual is
+    that of the points given: of the mini-batch, and of this process.
 
     Args:
-        points: How many points there are, ``P``.
-        gamma: :math:`\gamma`, how much of a weight stays, in [0, 1]; paper: 0.999.
-        eta: :math:`\eta`, what a step adds to the weight of the worst point; paper: 0.01, authors'
-            code also 0.001.
-        initial: :math:`\lambda` before the first step; paper: 0.
+        points: How many points there are. By default the first step tells, and the state is as
+            long as what a checkpoint holds; mini-batches with ``index=`` need it.
+        decay: The paper's ``gamma``, in [0, 1).
+        lr: The paper's ``eta``, positive; 0.01 in the paper, 0.001 in some of its code.
 
     Raises:
-        ValueError: If a number is out of range.
+        ValueError: If an argument is out of range.
 
     Example:
-        >>> attention = ResidualAttention(2, gamma=0.5, eta=1.0)
-        >>> attention(torch.tensor([2.0, 1.0]))
-        tensor(2.1250)
+        >>> attention = ResidualAttention(decay=0.5, lr=1.0)
+        >>> attention(torch.tensor([2.0, -1.0, 0.0], requires_grad=True)).item()
+        1.4166...
         >>> attention.weights
-        tensor([1.0000, 0.5000])
+        tensor([1.0000, 0.2500, 0.0000])
 
     References:
-        Anagnostopoulos, Toscano, Stergiopulos, Karniadakis 2023, arXiv 2307.00379, equation 6.
+        Anagnostopoulos, Toscano, Stergiopulos, Karniadakis 2024, Residual-based attention and
+        connection to information bottleneck theory in PINNs, arXiv 2307.00379; order of update and
+        loss as in the authors' PyTorch code.
 
-    Differs: in nothing known. PINA's solver of that name weighs :math:`\lambda_j r_j^2`.
+    Differs from PINA, some versions of which weigh with :math:`\lambda_i r_i^2` and others, as
+    here, with :math:`(\lambda_i r_i)^2`; its ``eta`` is 0.001 by default. Residuals that are all
+    zero add nothing, where the formula has 0 / 0.
     """
 
-    weights: Tensor
+    attention: Tensor
 
     def __init__(
-        self, points: int, *, gamma: float = 0.999, eta: float = 0.01, initial: float = 0.0
+        self, points: int | None = None, *, decay: float = 0.999, lr: float = 0.01
     ) -> None:
         super().__init__(points)
-        check_not_negative(gamma=gamma, initial=initial)
-        check_positive(eta=eta)
-        if gamma > 1:
-            msg = f"`gamma` is {gamma}; it is how much of a weight stays, at most 1."
-            raise ValueError(msg)
-        self.gamma = gamma
-        self.eta = eta
-        self.state("weights", torch.full((points,), initial))
+        check_within(0, 1, closed="low", decay=decay)
+        check_positive(lr=lr)
+        self.decay = decay
+        self.lr = lr
+        self._declare("attention", torch.zeros(points or 0))
 
-    def _learn(self, residuals: Tensor, places: Tensor) -> None:
-        finite = residuals.isfinite()
-        sizes = torch.where(finite, residuals.abs(), 0.0).to(self.weights.dtype)
-        largest = sizes.max()
-        ratios = torch.where(largest > 0, sizes / largest, sizes)
-        before = self.weights[places]
-        self.weights[places] = torch.where(finite, self.gamma * before + self.eta * ratios, before)
+    def _learned(self, rows: Rows, residuals: Tensor) -> Rows:
+        size = residuals.abs()
+        largest = size.max().clamp_min(torch.finfo(size.dtype).tiny)
+        return {"attention": self.decay * rows["attention"] + self.lr * size / largest}
 
-    def _loss(self, residuals: Tensor, places: Tensor) -> Tensor:
-        return (self.weights[places] * residuals).square().mean()
+    def _weights(self, before: Rows, after: Rows) -> Tensor:
+        return after["attention"].square()

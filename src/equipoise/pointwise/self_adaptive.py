@@ -1,4 +1,4 @@
-"""Self-adaptive weights of points, SA-PINN (McClenny & Braga-Neto 2020)."""
+"""SelfAdaptive: weights of points that ascend while the model descends (SA-PINN)."""
 
 from __future__ import annotations
 
@@ -8,44 +8,46 @@ import torch
 from torch import Tensor
 
 from equipoise.parts.checks import check_choice
-from equipoise.parts.weight_optimizer import Rule, WeightOptimizer, descend_where
-from equipoise.pointwise.base import Pointwise
+from equipoise.parts.weight_optimizer import Rule, WeightOptimizer
+from equipoise.pointwise.base import Pointwise, Rows
 
 
 class SelfAdaptive(Pointwise):
-    r"""Raises the weights of points by gradient ascent on the loss that the model descends on.
+    r"""Self-adaptive weights: gradient ascent on the loss, for each point's own number.
 
-    .. math::
+    .. math:: L = \frac{1}{N} \sum_i m(\lambda_i)\, r_i^2
 
-        L = \frac{1}{N} \sum_j m(\lambda_j) \, r_j^2, \qquad
-        \lambda \leftarrow \lambda + \rho \, \nabla_\lambda L
+    The model's gradient has :math:`\lambda` fixed; then :math:`\lambda` takes one step upwards,
+    along :math:`m'(\lambda_i)\, r_i^2 / N`, with an optimizer of its own.
 
     Args:
-        points: How many points there are, ``P``.
-        lr: :math:`\rho`, the learning rate of the weights; authors' code: 0.005.
-        optimizer: ``"adam"`` as in the authors' code, or ``"sgd"`` as the formula is written. Each
-            point has its own moments and count of steps, so that it rests while it is not drawn.
-        mask: :math:`m`, increasing for weights above 0: ``"square"`` or ``"sigmoid"``.
-        initial: :math:`\lambda` before the first step; authors: random in [0, 1], or ones.
+        points: How many points there are.
+        lr: Learning rate of the weights, positive; 0.005 as in the authors' code.
+        optimizer: What ascends: ``"adam"`` (the authors' code) or ``"sgd"`` (the paper's formula).
+            Adam's moments and step counts belong to each point and rest with it.
+        mask: ``m``: ``"square"``, :math:`\lambda^2` (the authors' code), or ``"sigmoid"``.
+        initial: ``lambda`` at the start: a number, or ``[points]``. The authors draw it uniformly,
+            from [0, 1] for residuals and from [0, 100] for initial conditions.
 
     Raises:
-        ValueError: If a word is unknown or a number out of range.
+        ValueError: If an argument is out of range, unknown, or of another length.
 
     Example:
         >>> adaptive = SelfAdaptive(2, lr=0.5, optimizer="sgd")
-        >>> adaptive(torch.tensor([2.0, 0.0]))
-        tensor(18.)
-        >>> adaptive.weights
-        tensor([3., 1.])
+        >>> adaptive(torch.tensor([2.0, 0.0], requires_grad=True)).item()
+        2.0
+        >>> adaptive.weights  # the point with a residual has gone from 1 to (1 + 0.5 * 4)^2
+        tensor([9., 1.])
 
     References:
-        McClenny, Braga-Neto 2020, arXiv 2009.04544, equations 8 to 14.
+        McClenny, Braga-Neto 2023, Self-adaptive physics-informed neural networks using a soft
+        attention mechanism, arXiv 2009.04544.
 
-    Differs from the authors' code: weights are raised before the loss of the call is taken, so that
-    it is that of the new weights; they start at one for all points.
+    Differs from the authors' code, whose Adam has ``beta_1 = 0.99``; here it is 0.9, PyTorch's
+    default.
     """
 
-    weights: Tensor
+    scores: Tensor
 
     def __init__(
         self,
@@ -54,31 +56,48 @@ class SelfAdaptive(Pointwise):
         lr: float = 0.005,
         optimizer: Rule = "adam",
         mask: Literal["square", "sigmoid"] = "square",
-        initial: float = 1.0,
+        initial: float | Tensor = 1.0,
     ) -> None:
         super().__init__(points)
         check_choice("mask", mask, ("square", "sigmoid"))
         self.mask = mask
-        self.state("weights", torch.full((points,), float(initial)))
-        self.optimizer = WeightOptimizer(self, optimizer, lr)
+        self._declare("scores", _start(initial, points))
+        self.optimizer = WeightOptimizer(self, optimizer, lr, count=points)
 
-    def _learn(self, residuals: Tensor, places: Tensor) -> None:
-        squares = residuals.square().to(self.weights.dtype)
-        finite = squares.isfinite()
-        slopes = torch.zeros_like(self.weights)
-        slopes[places] = torch.where(finite, squares, 0.0) / len(squares)
-        moving = torch.zeros_like(self.weights, dtype=torch.bool)
-        moving[places] = finite
-        ascent = -slopes * self._mask_slope(self.weights)
-        moved = descend_where(self.optimizer, self, self.weights, ascent, moving)
-        self.weights.copy_(moved)
+    def _learned(self, rows: Rows, residuals: Tensor) -> Rows:
+        scores = rows["scores"]
+        slope = 2 * scores if self.mask == "square" else _sigmoid_slope(scores)
+        gradient = slope * residuals.square() / len(residuals)
+        ascended = self.optimizer.descend(_Held(rows), scores, -gradient)
+        return {**rows, "scores": ascended}
 
-    def _mask_slope(self, weights: Tensor) -> Tensor:
-        if self.mask == "square":
-            return 2 * weights
-        return weights.sigmoid() * (1 - weights.sigmoid())
+    def _weights(self, before: Rows, after: Rows) -> Tensor:
+        scores = before["scores"]
+        return scores.square() if self.mask == "square" else scores.sigmoid()
 
-    def _loss(self, residuals: Tensor, places: Tensor) -> Tensor:
-        weights = self.weights[places]
-        masked = weights.square() if self.mask == "square" else weights.sigmoid()
-        return (masked * residuals.square()).mean()
+
+class _Held:
+    """The optimizer's state of a mini-batch of points, under the names of the whole."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    def get_buffer(self, target: str) -> Tensor:
+        """The part of a buffer that belongs to these points."""
+        return self._rows[target]
+
+
+def _sigmoid_slope(scores: Tensor) -> Tensor:
+    passed = scores.sigmoid()
+    return passed * (1 - passed)
+
+
+def _start(initial: float | Tensor, points: int) -> Tensor:
+    given = torch.as_tensor(initial, dtype=torch.float64).detach().cpu().flatten()
+    if len(given) not in (1, points):
+        msg = f"`initial` has {len(given)} entries for {points} points; give a number or {points}."
+        raise ValueError(msg)
+    if not given.isfinite().all():
+        msg = "`initial` is not finite everywhere; each point needs a number to start from."
+        raise ValueError(msg)
+    return given.expand(points).clone()
