@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torch import Tensor
 
+from equipoise.finite import all_finite
 from equipoise.gradients.linalg import column_blocks, gramian, row_norms
 
 Row: TypeAlias = "list[Tensor]"
@@ -197,10 +198,10 @@ class Gradients:
             return self.norms(), self.cosines()
         return self.__dict__.get("_norms"), None
 
-    def finite(self) -> Tensor | None:
-        """Whether what is known already is finite, a boolean scalar; ``None`` if nothing is."""
+    def finite(self) -> bool | Tensor:
+        """Whether what is known already is finite; a boolean scalar on an accelerator."""
         known: Tensor | None = self.__dict__.get("_gram", self.__dict__.get("_norms"))
-        return None if known is None else known.isfinite().all()
+        return True if known is None else all_finite(known)
 
     def scaled(self, factors: Tensor) -> Gradients:
         """The gradients of ``factors[t] * L_t``.
