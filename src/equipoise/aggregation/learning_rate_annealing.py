@@ -30,15 +30,15 @@ class LearningRateAnnealing(Aggregation):
     and :math:`\lambda_r = 1`; means are those of the tensors, averaged. The published codes are
     these choices:
 
-    =====================  =========  ==============  ===========  =============  =====  =======
-    code                   numerator  pooling         denominator  reference      alpha  epsilon
-    =====================  =========  ==============  ===========  =============  =====  =======
-    paper, ConFIG          max        elements        plain        fixed          0.1    0
-    authors, Helmholtz     max        layer_means     weighted     fixed          0.1    0
-    authors, Navier-Stokes max        layer_ratios    weighted     fixed          0.1    0
-    PhysicsNeMo            mean       elements        plain        averaged       0.01   1e-8
-    ReLoBRaLo's authors    mean       elements        plain        fixed          0.001  1e-8
-    =====================  =========  ==============  ===========  =============  =====  =======
+    ======================  =========  ==============  ===========  =============  =====  =======
+    code                    numerator  pooling         denominator  reference      alpha  epsilon
+    ======================  =========  ==============  ===========  =============  =====  =======
+    paper, ConFIG           max        elements        plain        fixed          0.1    0
+    authors, Helmholtz      max        layer_means     weighted     fixed          0.1    0
+    authors, Navier-Stokes  max        layer_ratios    weighted     fixed          0.1    0
+    PhysicsNeMo             mean       elements        plain        averaged       0.01   1e-8
+    ReLoBRaLo's authors     mean       elements        plain        fixed          0.001  1e-8
+    ======================  =========  ==============  ===========  =============  =====  =======
 
     Args:
         losses: How many losses there are, or their unique names.
