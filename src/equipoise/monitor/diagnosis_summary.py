@@ -94,7 +94,10 @@ def _html_table(rows: Rows) -> str:
         for name, *cells in body
     )
     table = f"<table><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table>"
-    return f'<div class="scroll">{table}</div>'
+    region = (
+        f'role="region" tabindex="0" aria-label="{escape(head[0])}: {escape(head[1])} and more"'
+    )
+    return f'<div class="scroll" {region}>{table}</div>'
 
 
 def _html_list(lines: Sequence[str]) -> str:
