@@ -131,7 +131,8 @@ def _costs(price: Price | None, rare: Price | None) -> tuple[str, str, str, str]
 
 def _note(bench: Bench, shown: Price) -> str:
     settings = bench.settings
-    optimizers = " and ".join(f"`{kind.__name__}`" for kind in MULTI_TERM_OPTIMIZERS.values())
+    *most, last = (f"`{kind.__name__}`" for kind in MULTI_TERM_OPTIMIZERS.values())
+    optimizers = f"{', '.join(most)} and {last}"
     return (
         f"Measured by `equipoise bench` on the model `{shown.model}` with {shown.losses} losses "
         f"({settings['device']}, {settings['threads']} threads, torch {settings['torch']}): "

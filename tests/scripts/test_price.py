@@ -53,14 +53,14 @@ def test_losses_with_a_forward_pass_of_their_own_have_a_column_where_they_were_m
     assert "Time, PINN" not in methods_table(BENCH)
 
 
-@pytest.mark.parametrize("name", ["AutoBalance", "MTAdam"])
+@pytest.mark.parametrize("name", ["AutoBalance", "MTAdam", "MultiAdam"])
 def test_an_optimizer_gives_the_update(name):
     assert cells(methods_table(BENCH), name)[2:5] == ["gradients", "update", "no"]
 
 
 def test_the_note_names_the_optimizers_that_are_compared_with_adam():
     note = methods_table(BENCH).splitlines()[-1]
-    assert "for `AutoBalance` and `MTAdam` over that and Adam's update" in note
+    assert "for `AutoBalance`, `MTAdam` and `MultiAdam` over that and Adam's update" in note
 
 
 def test_a_method_without_a_price_says_so():
