@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from equipoise import aggregation, weighting
 from equipoise.balancer import Balancer, LooksAt
 from equipoise.gradients.measuring import Measuring
-from equipoise.optim import AutoBalance, MTAdam
+from equipoise.optim import AutoBalance, MTAdam, MultiAdam
 from equipoise.optim.base import MultiTermOptimizer, Params
 from equipoise.wrappers.base import Wrapper
 from equipoise.wrappers.crmogm import CRMOGM
@@ -27,6 +27,7 @@ _BALANCERS: dict[str, type[Balancer]] = {
 _OPTIMIZERS: dict[str, Callable[..., MultiTermOptimizer[Any]]] = {
     "autobalance": AutoBalance,
     "mtadam": MTAdam,
+    "multiadam": MultiAdam,
 }
 _NEEDED: dict[type[Balancer], dict[str, Any]] = {weighting.Fixed: {"weights": [1.0, 1.0]}}
 """Options without a default."""
@@ -47,7 +48,7 @@ def list_optimizers() -> list[str]:
 
     Example:
         >>> list_optimizers()
-        ['autobalance', 'mtadam']
+        ['autobalance', 'mtadam', 'multiadam']
     """
     return sorted(_OPTIMIZERS)
 

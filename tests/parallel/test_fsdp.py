@@ -33,8 +33,8 @@ pytestmark = pytest.mark.xdist_group("shards")
 
 STEPS = 6
 NEED_WHOLE = (
-    "dbmtl", "excessmtl", "graddrop", "learningrateannealing", "metabalance", "moco", "modo",
-    "momentumconfig", "sdmgrad",
+    "dbmtl", "dbpinn", "excessmtl", "graddrop", "inversedirichlet", "learningrateannealing",
+    "metabalance", "moco", "modo", "momentumconfig", "sdmgrad",
 )  # fmt: skip
 
 

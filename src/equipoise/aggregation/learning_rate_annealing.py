@@ -8,6 +8,7 @@ import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
 from equipoise.parts.checks import check_choice, check_not_negative, check_within
+from equipoise.parts.elements import largest_and_mean
 from equipoise.parts.marking import mark
 
 if TYPE_CHECKING:
@@ -145,7 +146,4 @@ def _over_tensors(row: Row) -> Tensor:
 
 def _over_elements(row: Row) -> Tensor:
     """Largest and mean absolute value of all elements, ``[1, 2]``."""
-    # One absolute copy is alive at a time, of one tensor.
-    found = torch.stack([torch.stack([size.amax(), size.sum()]) for size in map(torch.abs, row)])
-    mean = found[:, 1].sum() / sum(part.numel() for part in row)
-    return torch.stack([found[:, 0].amax(), mean])[None]
+    return largest_and_mean(row)[None]
