@@ -14,6 +14,7 @@ NEEDS = {
     "deepxde_poisson": "deepxde",
     "fabric_loop": "lightning",
     "lightning_module": "lightning",
+    "pina_poisson": "pina",
     "transformers_trainer": "transformers",
 }
 
