@@ -14,6 +14,7 @@ from equipoise.optim import AutoBalance, MTAdam, MultiAdam
 from equipoise.optim.base import MultiTermOptimizer, Params
 from equipoise.wrappers.base import Wrapper
 from equipoise.wrappers.crmogm import CRMOGM
+from equipoise.wrappers.per_module import PerModule
 
 if TYPE_CHECKING:
     from equipoise.losses import LossNames
@@ -155,6 +156,8 @@ def capabilities(method: str | Balancer) -> Capabilities:
 
 def _watches(balancer: Balancer) -> str | None:
     while isinstance(balancer, Wrapper):
+        if isinstance(balancer, PerModule):
+            return "shared"
         balancer = balancer.balancer
     if not isinstance(balancer, aggregation.Aggregation):
         return None

@@ -139,6 +139,17 @@ class Gradients:
         """The gradients with respect to each tensor, ``T x P_k``."""
         return [Gradients(part) for part in self.matrix().split(self.sizes, dim=1)]
 
+    def of_tensors(self, start: int, stop: int) -> Gradients:
+        """The gradients with respect to some of the tensors.
+
+        Args:
+            start: The first of them, by position in `sizes`.
+            stop: The one behind the last.
+        """
+        first, last = sum(self.sizes[:start]), sum(self.sizes[:stop])
+        columns = self.columns()[:, first:last]
+        return MatrixGradients(columns, self.sizes[start:stop], pool=self.pool)
+
     def entrywise(self, formula: Callable[..., Tensor], *beside: Tensor) -> Tensor:
         """A formula by which each column becomes one number, whatever the others hold.
 
@@ -304,6 +315,10 @@ class ScaledGradients(Gradients):
         """The gradients with respect to each tensor, scaled."""
         return [part.scaled(self._factors) for part in self._inner.tensors()]
 
+    def of_tensors(self, start: int, stop: int) -> Gradients:
+        """The gradients with respect to some of the tensors, scaled."""
+        return self._inner.of_tensors(start, stop).scaled(self._factors)
+
     def _blocks(self, *beside: Tensor) -> Iterator[tuple[Tensor, ...]]:
         for rows, *others in self._inner._blocks(*beside):
             yield rows * self._factors.to(rows.dtype)[:, None], *others
@@ -365,6 +380,10 @@ class SomeGradients(Gradients):
     def tensors(self) -> list[Gradients]:
         """Their gradients with respect to each tensor."""
         return [part.among(self._places) for part in self._inner.tensors()]
+
+    def of_tensors(self, start: int, stop: int) -> Gradients:
+        """Their gradients with respect to some of the tensors."""
+        return self._inner.of_tensors(start, stop).among(self._places)
 
     def _blocks(self, *beside: Tensor) -> Iterator[tuple[Tensor, ...]]:
         for rows, *others in self._inner._blocks(*beside):

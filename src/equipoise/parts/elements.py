@@ -6,10 +6,18 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from equipoise.gradients.linalg import inner
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import Tensor
 
     from equipoise.gradients.gradients import Row
+
+
+_CACHED = 1 << 16
+"""Elements up to which a tensor and what is computed of it stay in the cache of a core."""
 
 
 def largest_and_mean(row: Row) -> Tensor:
@@ -36,7 +44,10 @@ def standard_deviation(row: Row) -> Tensor:
         >>> standard_deviation([torch.tensor([1.0, 2.0]), torch.tensor([6.0])])
         tensor(2.6458)
     """
-    return (_power_sum(row, 2) / max(_count(row) - 1, 1)).sqrt()
+    mean = _mean(row)
+    # Distances first, their squares then: the difference of large sums would cancel.
+    squares = [_square_sum(piece - mean) for piece in _pieces(row)]
+    return (torch.stack(squares).sum() / max(_count(row) - 1, 1)).sqrt()
 
 
 def kurtosis(row: Row) -> Tensor:
@@ -48,16 +59,24 @@ def kurtosis(row: Row) -> Tensor:
     Returns:
         One where all elements are equal.
     """
-    deviation = standard_deviation(row)
-    scores = _power_sum(row, 4, torch.where(deviation > 0, deviation, 1.0)) / _count(row)
-    return torch.where(deviation > 0, scores, 1.0)
+    mean, deviation = _mean(row), standard_deviation(row)
+    unit = torch.where(deviation != 0, deviation, 1.0)
+    fourths = [_square_sum(((piece - mean) / unit).square()) for piece in _pieces(row)]
+    return torch.where(deviation != 0, torch.stack(fourths).sum() / _count(row), 1.0)
 
 
-def _power_sum(row: Row, power: int, unit: Tensor | float = 1.0) -> Tensor:
-    """The summed powers of the elements' distances from their mean, in some unit."""
-    # Distances first, powers of them then: the difference of large sums would cancel.
-    mean = torch.stack([part.sum() for part in row]).sum() / _count(row)
-    return torch.stack([((part - mean) / unit).pow(power).sum() for part in row]).sum()
+def _mean(row: Row) -> Tensor:
+    return torch.stack([part.sum() for part in row]).sum() / _count(row)
+
+
+def _pieces(row: Row) -> Iterator[Tensor]:
+    """The tensors; on a CPU cut so small that what is computed of them stays in its cache."""
+    for part in row:
+        yield from part.split(_CACHED) if part.is_cpu else (part,)
+
+
+def _square_sum(part: Tensor) -> Tensor:
+    return inner(part, part)
 
 
 def _count(row: Row) -> int:
