@@ -95,8 +95,7 @@ class PerModule(Wrapper):
 
     References:
         The grouping of TorchJD's documentation is this with an aggregator for each group; Wang,
-        Tsvetkov, Firat, Cao 2021, arXiv 2010.05874, section 3.3, compare gradients of parts of the
-        model.
+        Tsvetkov, Firat, Cao 2021, arXiv 2010.05874, compare gradients of parts of the model.
     """
 
     def __init__(self, balancer: Balancer, parts: Parts) -> None:
