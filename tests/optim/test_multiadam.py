@@ -8,7 +8,7 @@ from tests.optim.training import TwoHeads, assert_equal_models, batches, train
 
 
 class SlowMultiAdam:
-    """Algorithm 1 line by line, of whole gradients in one vector, with the code's L2 penalty."""
+    """The algorithm line by line, of whole gradients in one vector, with the code's L2 penalty."""
 
     def __init__(self, theta, weights, lr=1e-3, betas=(0.99, 0.99), eps=1e-8, weight_decay=0.0):
         self.theta = theta.clone()

@@ -185,6 +185,28 @@ def test_saved_and_loaded_each_part_goes_on_bit_for_bit() -> None:
         assert torch.equal(p, q)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_method_whose_copies_learn_is_not_told_to_be_idle() -> None:
+    model = MultiHead(3)
+    balancer = PerModule(eq.MGDA(LOSSES), {"trunk": model.trunk})
+    for _ in range(101):
+        balancer.backward(named(model(batch())))
+
+
+def test_an_overflow_leaves_the_state_of_every_part_as_it_was() -> None:
+    model = MultiHead(3)
+    balancer = PerModule(eq.InverseGradientNorm(LOSSES), parts_of(model))
+    balancer.backward(named(model(batch())))
+    before = copy.deepcopy(balancer.part_weights)
+    losses = model(batch())
+    losses[1].register_hook(lambda gradient: gradient * torch.inf)
+    balancer.backward(named(losses))
+    assert balancer.part_weights == before
+    assert not flat_grad(list(model.trunk.parameters())).isfinite().all()
+    balancer.backward(named(model(batch())))
+    assert balancer.part_weights != before
+
+
 def test_a_callable_in_place_of_backward_is_given_the_same_gradients() -> None:
     found = []
     for options in ({}, {"backward": lambda loss: loss.backward()}):

@@ -58,12 +58,12 @@ class MultiAdam(AutoBalance):
         >>> optimizer.step()
 
     Source: Yao, Su, Hao, Liu, Su and Zhu, "MultiAdam: Parameter-wise Scale-invariant Optimizer for
-    Multiscale Training of Physics-informed Neural Networks", ICML 2023, arXiv 2306.02816, Algorithm
-    1, and the authors' code in PINNacle, whose names and defaults these are.
+    Multiscale Training of Physics-informed Neural Networks", ICML 2023, arXiv 2306.02816, and
+    the authors' code in PINNacle, whose names and defaults these are.
 
     Differs from the authors' code in: losses are not grouped by position (``loss_group_idx``); no
-    AMSGrad, no ascent and no second Adam on top of the sum (``agg_momentum``), of which the paper
-    knows nothing; a parameter that some losses do not reach gets zero from these, where the code
+    AMSGrad, no ascent and no second Adam on top of the sum (``agg_momentum``), all of which are off
+    there; a parameter that some losses do not reach gets zero from these, where the code
     ends in an error; each parameter group is updated with its own gradients.
     """
 

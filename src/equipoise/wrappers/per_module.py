@@ -95,8 +95,7 @@ class PerModule(Wrapper):
 
     References:
         The grouping of TorchJD's documentation is this with an aggregator for each group; Wang,
-        Tsvetkov, Firat, Cao 2021, arXiv 2010.05874, section 3.3, compare gradients of parts of the
-        model.
+        Tsvetkov, Firat, Cao 2021, arXiv 2010.05874, compare gradients of parts of the model.
     """
 
     def __init__(self, balancer: Balancer, parts: Parts) -> None:
@@ -132,7 +131,14 @@ class PerModule(Wrapper):
         if step.terms.given is None:  # not due, but the processes measure together all the same
             step = replace(step, terms=self.processes.agree(step.terms))
         self._agree_on_draws()
+        for part in self._copies().values():
+            _innermost(part)._idle = _innermost(self.balancer)._idle
         return step
+
+    def _learned(self) -> None:
+        """The method, which begins the steps, has learned if one of its copies has."""
+        idle = (_innermost(part)._idle for part in self._copies().values())
+        _innermost(self.balancer)._idle = min(idle)
 
     def _step(
         self, step: Step, how: BackwardPass, wrt: Wrt | None = None, decide: Decide | None = None
@@ -157,6 +163,7 @@ class PerModule(Wrapper):
         gradients = measured.gradients
         seen = gradients.scaled(factors)
         combined = torch.cat([self._of_part(part, step, values, seen) for part in parts])
+        self._learned()
         return Outcome(factors, measured.combined(how, terms, combined, factors), gradients)
 
     def _of_part(self, part: Part, step: Step, values: Tensor, gradients: Gradients) -> Tensor:
@@ -218,13 +225,19 @@ def _tensors(part: nn.Module | Sequence[Tensor]) -> tuple[Tensor, ...]:
     return tuple(part.parameters() if isinstance(part, nn.Module) else part)
 
 
-def _meter(balancer: Balancer, processes: Processes) -> Meter:
-    """Measures what the method was built to measure, and keeps all rows, which parts are cut of."""
+def _innermost(balancer: Balancer) -> Balancer:
+    """The method that a balancer is, or is a wrapper around."""
     while isinstance(balancer, Wrapper):
         balancer = balancer.balancer
-    if not isinstance(balancer, Aggregation):
+    return balancer
+
+
+def _meter(balancer: Balancer, processes: Processes) -> Meter:
+    """Measures what the method was built to measure, and keeps all rows, which parts are cut of."""
+    inner = _innermost(balancer)
+    if not isinstance(inner, Aggregation):
         return Meter(Measuring(), processes)
-    below = balancer._meter
+    below = inner._meter
     return Meter(replace(below.measuring, rows=None), processes, trained=below.named_trained)
 
 
