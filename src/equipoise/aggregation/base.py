@@ -110,7 +110,7 @@ class Aggregation(Balancer):
             )
             raise ValueError(msg)
         self.heads = heads
-        self._warned_of_donated = False
+        self._asked_if_compiled = False
         self._overlapped = False  # at the representation, the gradients of two losses
         self._wrt: Held[Wrt] = Held(self.default_wrt if wrt is None else wrt)
         self._refuse_shards(ShardedModules(), self._wrt.named)
@@ -221,7 +221,11 @@ class Aggregation(Balancer):
         return [place for place in range(len(terms.present)) if place not in gradients.apart]
 
     def _measure(self, terms: Terms, watched: Watched, how: BackwardPass) -> Measurement:
-        self._warned_of_donated = self._warned_of_donated or warn_of_donated_buffers(terms.tensors)
+        # Passes that end at the representation go through its compiled part once, all together.
+        if watched.heads is None and not self._asked_if_compiled:
+            self._asked_if_compiled = True
+            if shared.is_compiled(terms.tensors):
+                warn_of_donated_buffers()
         return self._meter.run(
             terms,
             watched,
