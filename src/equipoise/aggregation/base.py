@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from equipoise.autograd import shared
 from equipoise.autograd.errors import warn_of_donated_buffers
-from equipoise.autograd.graph import Parting, edges_of, is_leaf
+from equipoise.autograd.graph import Parting, edges_of, is_leaf, may_donate
 from equipoise.autograd.targets import Held
 from equipoise.balancer import Balancer, Decide, LooksAt, Outcome
 from equipoise.gradients.gradients import Gradients
@@ -224,7 +224,7 @@ class Aggregation(Balancer):
         # Passes that end at the representation go through its compiled part once, all together.
         if watched.heads is None and not self._asked_if_compiled:
             self._asked_if_compiled = True
-            if shared.is_compiled(terms.tensors):
+            if shared.is_compiled(terms.tensors, may_donate):
                 warn_of_donated_buffers()
         return self._meter.run(
             terms,
