@@ -23,6 +23,9 @@ from equipoise.optim import AutoBalance, MTAdam, MultiAdam
 from equipoise.optim.sharded import NormPool
 from tests.models import MultiHead
 from tests.optim.processes import together
+from tests.releases import shards_on_a_cpu
+
+pytestmark = shards_on_a_cpu
 
 NAMES = ("a", "b", "c")
 STEPS = 10

@@ -27,9 +27,10 @@ from torch.distributed.tensor import DTensor
 import equipoise as eq
 from tests.methods import NAMES, make
 from tests.models import MultiHead
+from tests.releases import shards_on_a_cpu
 
 # What all tests share is trained once, by one worker.
-pytestmark = pytest.mark.xdist_group("shards")
+pytestmark = [pytest.mark.xdist_group("shards"), shards_on_a_cpu]
 
 STEPS = 6
 NEED_WHOLE = (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from equipoise.autograd import shared
 from equipoise.autograd.errors import warn_of_donated_buffers
-from equipoise.autograd.graph import Parting, edges_of, is_leaf
+from equipoise.autograd.graph import Parting, edges_of, is_leaf, may_donate
 from equipoise.autograd.targets import Held
 from equipoise.balancer import Balancer, Decide, LooksAt, Outcome
 from equipoise.gradients.gradients import Gradients
@@ -109,7 +109,7 @@ class Aggregation(Balancer):
             )
             raise ValueError(msg)
         self.heads = heads
-        self._warned_of_donated = False
+        self._asked_if_compiled = False
         self._overlapped = False  # at the representation, the gradients of two losses
         self._wrt: Held[Wrt] = Held(self.default_wrt if wrt is None else wrt)
         self._refuse_shards(ShardedModules(), self._wrt.named)
@@ -220,7 +220,11 @@ class Aggregation(Balancer):
         return [place for place in range(len(terms.present)) if place not in gradients.apart]
 
     def _measure(self, terms: Terms, watched: Watched, how: BackwardPass) -> Measurement:
-        self._warned_of_donated = self._warned_of_donated or warn_of_donated_buffers(terms.tensors)
+        # Passes that end at the representation go through its compiled part once, all together.
+        if watched.heads is None and not self._asked_if_compiled:
+            self._asked_if_compiled = True
+            if shared.is_compiled(terms.tensors, may_donate):
+                warn_of_donated_buffers()
         return self._meter.run(
             terms,
             watched,
