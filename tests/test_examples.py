@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import runpy
@@ -93,3 +94,13 @@ def test_there_are_examples() -> None:
 
 def test_every_example_of_ours_has_a_page() -> None:
     assert all(any(f"examples/{name}.py" in page for page in PAGES) for name in {*HERE, *NEEDS})
+
+
+def test_the_notebook_holds_no_output_and_runs_from_top_to_bottom() -> None:
+    notebook = json.loads((ROOT / "examples" / "play.ipynb").read_text(encoding="utf-8"))
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert not any(cell["outputs"] or cell["execution_count"] for cell in cells)
+    names = {"__name__": "__main__"}
+    for cell in cells:
+        exec("".join(cell["source"]), names)  # noqa: S102
+    assert names["diagnosis"].verdict
