@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from docutils.nodes import SkipNode
 from latex2mathml.converter import convert
+
+UNKNOWN = re.compile(r"<m[io]>(?:\\|&(?!#))")
+"""A command, or an alignment, that was taken for letters."""
 
 if TYPE_CHECKING:
     from docutils.nodes import Element
@@ -28,10 +32,17 @@ def mathml(latex: str, *, block: bool) -> str:
     Args:
         latex: As it stands in a docstring.
         block: Whether it has a line of its own; then lines may be broken and aligned.
+
+    Raises:
+        ValueError: If it holds what would be drawn as the letters of a command.
     """
-    if block and "\\\\" in latex and "\\begin{" not in latex:
-        latex = f"\\begin{{aligned}}{latex}\\end{{aligned}}"
-    return convert(latex, display="block" if block else "inline")
+    if block and ("\\\\" in latex or "&" in latex) and "\\begin{" not in latex:
+        latex = f"\\begin{{split}}{latex}\\end{{split}}"
+    latex = latex.replace("\\arg\\min", "\\operatorname*{argmin}")  # which it does know
+    drawn = convert(latex, display="block" if block else "inline")
+    if UNKNOWN.search(drawn):
+        raise ValueError(f"This cannot be drawn as MathML: {latex}")
+    return drawn
 
 
 def _inline(translator: HTML5Translator, node: Element) -> None:
