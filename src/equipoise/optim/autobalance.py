@@ -14,6 +14,7 @@ from equipoise.optim.base import MultiTermOptimizer, Params
 from equipoise.optim.bucket import Bucket, ParameterState, bias_correction
 from equipoise.optim.hyperparameters import AutoBalanceGroup, Nonfinite, check_group
 from equipoise.optim.step import Decisions, Step
+from equipoise.parts.told import understands
 
 
 class AutoBalance(MultiTermOptimizer["AutoBalanceBucket"]):
@@ -95,6 +96,7 @@ class AutoBalance(MultiTermOptimizer["AutoBalanceBucket"]):
 
     _state_names: ClassVar[frozenset[str]] = frozenset({"exp_avgs", "exp_avg_sqs"})
 
+    @understands
     def __init__(
         self,
         params: Params,
