@@ -20,6 +20,7 @@ from equipoise.parts.hooks import Hook, RecordHooks
 from equipoise.parts.notices import IDLE_STEPS, tell_graphless, warn_of_idleness, warn_of_sign
 from equipoise.parts.random import Drawing
 from equipoise.parts.scaling import Scale, read_scale
+from equipoise.parts.told import remembers, shown_options
 from equipoise.parts.weight_marks import MARKS, set_mark, sums_at
 from equipoise.record import Record, spread
 from equipoise.schedules import Priorities, Schedules
@@ -87,6 +88,13 @@ class Learner(Stateful):
     weight_marks: Tensor
     skipped: Tensor
 
+    def __init_subclass__(cls, **options: object) -> None:
+        """Each method's constructor remembers its options, also that of a user's own."""
+        super().__init_subclass__(**options)
+        if "__init__" in vars(cls):
+            cls.__init__ = remembers(vars(cls)["__init__"])  # type: ignore[method-assign]
+
+    @remembers
     def __init__(
         self,
         losses: LossNames,
@@ -289,8 +297,8 @@ class Learner(Stateful):
         return self._record_pre_hooks.register(fn, every)
 
     def extra_repr(self) -> str:
-        """The names of the losses."""
-        return ", ".join(self.names)
+        """The names of the losses, and the options that are not their defaults."""
+        return ", ".join([*self.names, *shown_options(self)])
 
     def _method(self) -> str:
         """What to call the method in messages."""

@@ -181,7 +181,7 @@ def create_balancer(name: str, losses: LossNames, **options: object) -> Balancer
 
     Example:
         >>> create_balancer("soft-adapt", ["a", "b"], beta=0.5)
-        SoftAdapt(a, b)
+        SoftAdapt(a, b, beta=0.5)
     """
     return balancer_class(name)(losses, **options)  # type: ignore[arg-type]
 

@@ -181,7 +181,7 @@ def test_two_processes_equal_one_with_the_whole_batches(tmp_path) -> None:
 
 def with_optimizer(kind, data, folder, **options) -> BalancedTrainer:
     made = trainer(eq.Equal(LOSSES), data, folder, **options)
-    made.balancer = None
+    del made.balancer
     made.optimizer = kind(made.model.parameters(), losses=LOSSES)
     made.lr_scheduler = torch.optim.lr_scheduler.ConstantLR(made.optimizer, factor=1.0)
     return made

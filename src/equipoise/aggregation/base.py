@@ -103,6 +103,8 @@ class Aggregation(Balancer):
             process_group=process_group,
         )
         check_choice("heads", heads, ("weighted", "plain"))
+        if isinstance(wrt, str):
+            check_choice("wrt", wrt, ("shared", "last_shared", "representation"))
         if every != 1 and not self.weighting:
             msg = (
                 f"{type(self).__name__} has no weights to reuse between steps; leave `every` at 1."

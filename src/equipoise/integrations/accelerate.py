@@ -9,7 +9,6 @@ from equipoise.integrations.multi_term_loss import behind, multi_term_loss
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.amp import GradScaler
     from torch.optim import Optimizer
 
     from equipoise.balancer import Balancer
@@ -23,10 +22,6 @@ class Accelerating(Protocol):
     @property
     def sync_gradients(self) -> bool:
         """Whether this micro-batch is the last before a step."""
-
-    @property
-    def scaler(self) -> GradScaler | None:
-        """The loss scale of fp16."""
 
     def backward(self, loss: Tensor) -> None:
         """Goes backward, with the loss scale and over the number of micro-batches."""
@@ -127,6 +122,6 @@ class MultiTermBackward:
             self.optimizer,
             losses,
             last=self.accelerator.sync_gradients,
-            scaler=self.accelerator.scaler,
+            scaler=getattr(self.accelerator, "scaler", None),
         )
         self.accelerator.backward(loss)

@@ -67,9 +67,13 @@ class BalancedModule(LightningModule):
         ...         return torch.optim.SGD(self.parameters(), lr=0.1)
     """
 
+    balancer: Balancer
+
     def __init__(self, balancer: Balancer | None = None) -> None:
         super().__init__()
-        self.balancer = balancer
+        self._balances = balancer is not None
+        if balancer is not None:
+            self.balancer = balancer
         self._waiting: tuple[Losses, Tensor, bool] | None = None
 
     def balance(self, losses: Losses, batch_idx: int = 0) -> Tensor:
@@ -85,7 +89,7 @@ class BalancedModule(LightningModule):
         Raises:
             TypeError: If there is no balancer and the optimizer is no multi-term optimizer.
         """
-        if self.balancer is None:
+        if not self._balances:
             return self._taken_apart(losses, batch_idx)
         total = plain_sum(self.balancer, losses)
         learns = batch_idx % self.trainer.accumulate_grad_batches == 0
@@ -101,7 +105,7 @@ class BalancedModule(LightningModule):
             args: As Lightning passes them.
             kwargs: As Lightning passes them.
         """
-        if self._waiting is None or self.balancer is None:
+        if self._waiting is None:
             super().backward(loss, *args, **kwargs)
             return
         (losses, total, learns), self._waiting = self._waiting, None
@@ -112,7 +116,7 @@ class BalancedModule(LightningModule):
     def on_after_backward(self) -> None:
         """Logs the report of the balancer, or of the optimizer in its place."""
         if self._logs_now():
-            source = self._multi_term() if self.balancer is None else self.balancer
+            source = self.balancer if self._balances else self._multi_term()
             if source.last is not None:
                 self.log_dict(source.report())
 

@@ -48,7 +48,7 @@ class BalancedTrainer(Trainer):
         ModuleNotFoundError: On import, if Transformers is not installed.
     """
 
-    balancer: Balancer | None = None
+    balancer: Balancer
     loss_is_scaled_for_ga = False
 
     def balance(self, balancer: Balancer) -> None:
@@ -60,6 +60,10 @@ class BalancedTrainer(Trainer):
         self.balancer = balancer
         self._first = True
         self.add_callback(_Saving(balancer))
+
+    @property
+    def _balances(self) -> bool:
+        return hasattr(self, "balancer")
 
     def losses(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The losses in what the model returned.
@@ -103,7 +107,7 @@ class BalancedTrainer(Trainer):
 
     def _to_go_backward(self, losses: dict[str, Tensor]) -> Tensor:
         """The loss that `Trainer` calls ``backward`` on."""
-        if self.balancer is None:
+        if not self._balances:
             last, scaler = self.accelerator.sync_gradients, self.accelerator.scaler
             return multi_term_loss(self._multi_term(), losses, last=last, scaler=scaler)
         with nullcontext() if self._first else self.balancer.frozen():
@@ -112,7 +116,7 @@ class BalancedTrainer(Trainer):
         return loss
 
     def _to_look_at(self, losses: dict[str, Tensor]) -> Tensor:
-        return sum_of(losses) if self.balancer is None else plain_sum(self.balancer, losses)
+        return plain_sum(self.balancer, losses) if self._balances else sum_of(losses)
 
     def _multi_term(self) -> MultiTermOptimizer[Any]:
         try:
@@ -125,7 +129,7 @@ class BalancedTrainer(Trainer):
             raise RuntimeError(msg) from None
 
     def _names(self) -> tuple[str, ...]:
-        names = self._multi_term().names if self.balancer is None else self.balancer.names
+        names = self.balancer.names if self._balances else self._multi_term().names
         if names is None:
             msg = (
                 "The optimizer does not know which of the model's outputs are losses; build it "
@@ -142,7 +146,7 @@ class BalancedTrainer(Trainer):
             start_time: When training began.
         """
         if "loss" in logs:
-            source = self._multi_term() if self.balancer is None else self.balancer
+            source = self.balancer if self._balances else self._multi_term()
             logs = {**logs, **(source.report() if source.last is not None else {})}
         super().log(logs, start_time)
 
@@ -165,13 +169,13 @@ class BalancedTrainer(Trainer):
         folder = resume_from_checkpoint
         if folder is True:
             folder = get_last_checkpoint(self.args.output_dir)
-        if folder and self.balancer is not None:
-            self._resume(self.balancer, Path(folder) / _FILE)
+        if folder and self._balances:
+            self._resume(Path(folder) / _FILE)
         return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
 
-    def _resume(self, balancer: Balancer, file: Path) -> None:
+    def _resume(self, file: Path) -> None:
         if file.exists():
-            balancer.load_state_dict(torch.load(file, weights_only=True))
+            self.balancer.load_state_dict(torch.load(file, weights_only=True))
         else:
             msg = f"{file} does not exist, so the balancer starts afresh."
             warnings.warn(msg, stacklevel=3)

@@ -20,6 +20,7 @@ from equipoise.optim.hyperparameters import (
     weight_of_each,
 )
 from equipoise.optim.step import Arrange, Decisions, Step
+from equipoise.parts.told import understands
 
 
 class AutoBalance(MultiTermOptimizer["AutoBalanceBucket"]):
@@ -105,6 +106,7 @@ class AutoBalance(MultiTermOptimizer["AutoBalanceBucket"]):
     _weighed_by: ClassVar[str] = "weights"
     """What the argument for the weights is called."""
 
+    @understands
     def __init__(
         self,
         params: Params,

@@ -13,6 +13,7 @@ from equipoise.losses import Graphless, LossNames
 from equipoise.optim.autobalance import AutoBalance, AutoBalanceBucket
 from equipoise.optim.base import Params
 from equipoise.optim.hyperparameters import LossWeights, Nonfinite, check_group
+from equipoise.parts.told import understands
 
 
 class MultiAdam(AutoBalance):
@@ -69,6 +70,7 @@ class MultiAdam(AutoBalance):
 
     _weighed_by: ClassVar[str] = "group_weights"
 
+    @understands
     def __init__(
         self,
         params: Params,
