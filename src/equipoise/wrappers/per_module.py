@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from equipoise.aggregation.base import Aggregation
 from equipoise.aggregation.observing import ObservingAggregation
 from equipoise.autograd.errors import warn_of_donated_buffers
+from equipoise.autograd.graph import may_donate
 from equipoise.autograd.shared import is_compiled, not_reaching
 from equipoise.autograd.targets import Held, Watched, listed
 from equipoise.balancer import Balancer, Decide, Outcome
@@ -110,7 +111,7 @@ class PerModule(Wrapper):
         self._part_names = tuple(kept)
         self.parts = nn.ModuleDict({_key(name): copy.deepcopy(balancer) for name in parts})
         self._meter = _meter(balancer, self.processes)
-        self._warned_of_donated = False
+        self._asked_if_compiled = False
 
     @property
     def part_weights(self) -> dict[str, dict[str, float]]:
@@ -151,7 +152,10 @@ class PerModule(Wrapper):
         if watched is None:
             plain = replace(how.weighted(terms, factors), retain_graph=is_compiled(terms.tensors))
             return Outcome(factors, [plain])
-        self._warned_of_donated = self._warned_of_donated or warn_of_donated_buffers(terms.tensors)
+        if not self._asked_if_compiled:
+            self._asked_if_compiled = True
+            if is_compiled(terms.tensors, may_donate):
+                warn_of_donated_buffers()
         watched, parts = self._sorted(watched, len(terms.present))
         measured = self._meter.run(
             terms,
