@@ -55,7 +55,7 @@ MULTI_TERM_OPTIMIZERS: Mapping[str, type[AutoBalance | MTAdam]] = MappingProxyTy
 Nowhere else in the benchmarks are they listed: compare, bench and list read them here.
 """
 
-_WORDS: Mapping[str, OptionValue] = {"true": True, "false": False, "none": None}
+_WORDS: Mapping[str, Scalar] = {"true": True, "false": False, "none": None}
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,6 @@ class Method:
         """The method as a user writes it, options sorted: what its results are filed under."""
         options = (f"{key}={_write(self.options[key])}" for key in sorted(self.options))
         return ":".join((self.name, *options))
-
 
     @property
     def alternatives(self) -> tuple[Method, ...]:

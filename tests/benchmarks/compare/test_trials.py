@@ -11,12 +11,13 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from equipoise.benchmarks import DELTA_M, Metric
-from equipoise.benchmarks.compare.comparison import Comparison, check
+from equipoise.benchmarks.compare.checking import check
+from equipoise.benchmarks.compare.comparison import Comparison
 from equipoise.benchmarks.compare.fingerprint import take_fingerprint
 from equipoise.benchmarks.compare.request import TrainingOptions
 from equipoise.benchmarks.compare.results import Results
 from equipoise.benchmarks.compare.run import DIVERGED, Run
-from equipoise.benchmarks.compare.step_times import relative_step_times
+from equipoise.benchmarks.compare.step_times import measure_prices
 from equipoise.benchmarks.compare.training import start_trial, train
 from equipoise.benchmarks.diagnose.problem import diagnose_problem
 from equipoise.benchmarks.methods import Method, methods_for, parse_methods
@@ -240,7 +241,7 @@ def test_a_problem_without_tensors_is_compared_timed_and_diagnosed_as_any(tmp_pa
     comparison = Comparison(found, methods, (0,), options, tmp_path)
     assert check(comparison) == 4
     assert take_fingerprint(found, size) == take_fingerprint(found, size)
-    assert set(relative_step_times(found, methods, options, 0)) == {"equal", "mtadam"}
+    assert set(measure_prices(found, methods, options, 0).ratios) == {"equal", "mtadam"}
     assert diagnose_problem(found, options, 0, 3).verdict
     one, two = (train(found, EQUAL, options, 0, quiet) for _ in range(2))
     assert dataclasses.replace(one, seconds=0.0) == dataclasses.replace(two, seconds=0.0)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from equipoise.benchmarks.compare.request import TrainingOptions
 from equipoise.benchmarks.compare.retraining import retrained
 from equipoise.benchmarks.compare.rows import Row, Variant
 from equipoise.benchmarks.compare.selection import Finished, chosen
-from equipoise.benchmarks.methods import Method
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Cell:
     seed: int
 
     @property
-    def method(self) -> Method:
-        """What trains."""
-        return self.variant.method
+    def key(self) -> tuple[str, TrainingOptions, int]:
+        """What its run will be filed under."""
+        return (*self.variant.key, self.seed)
 
 
 def next_cells(

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from equipoise.benchmarks.compare.rows import Prices, Row, Variant
+from equipoise.benchmarks.compare.rows import Row, Variant
 from equipoise.benchmarks.compare.selection import Finished, chosen
 from equipoise.benchmarks.compare.statistics import Standing, best_first, standing
+from equipoise.benchmarks.compare.step_times import Prices
 
 
 def gather(
@@ -61,9 +62,7 @@ def _choice(row: Row, variant: Variant) -> str:
     return f"{', '.join(words)}; of {len(row.variants)}"
 
 
-def _compute(
-    row: Row, finished: Finished, seeds: Sequence[int], prices: Prices
-) -> float | None:
+def _compute(row: Row, finished: Finished, seeds: Sequence[int], prices: Prices) -> float | None:
     """Plain runs' worth of all runs of a row, per seed; unknown where a price is."""
     spent = 0.0
     for variant in row.variants:

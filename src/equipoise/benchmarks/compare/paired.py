@@ -75,21 +75,28 @@ def _p_value(gaps: Sequence[float]) -> float | None:
     return float(stats.ttest_1samp(scaled, 0.0).pvalue)
 
 
-def ranks(rows: Sequence[Standing]) -> list[int]:
-    """The rank of each row: one more than there are rows that are clearly before it.
+def ranks(rows: Sequence[Standing]) -> list[str]:
+    """The ranks that each row may have, as far as its paired differences tell.
 
-    Rows whose difference has an interval with zero in it share a rank, unless a third row tells
-    them apart.
+    A row stands behind those that are clearly before it, and before those that are clearly behind;
+    between them the intervals of the differences hold zero, and its place is open.
 
     Args:
         rows: Best first.
 
     Returns:
-        One rank for each row. With a single seed nothing can be told apart, and the places count.
+        One rank for each row, ``"2"`` or ``"1-3"``. With a single seed nothing can be told apart,
+        and the places count.
     """
     if all(len(row.runs) < 2 for row in rows):
-        return list(range(1, len(rows) + 1))
-    return [1 + sum(_is_clearly_before(other, row) for other in rows) for row in rows]
+        return [str(place) for place in range(1, len(rows) + 1)]
+    return [_rank(row, rows) for row in rows]
+
+
+def _rank(row: Standing, rows: Sequence[Standing]) -> str:
+    first = 1 + sum(_is_clearly_before(other, row) for other in rows)
+    last = len(rows) - sum(_is_clearly_before(row, other) for other in rows)
+    return str(first) if first == last else f"{first}-{last}"
 
 
 def _is_clearly_before(first: Standing, second: Standing) -> bool:

@@ -156,5 +156,3 @@ def weight_shares(weights: Curves) -> dict[str, list[Number]]:
         ]
         for name, values in weights.items()
     }
-
-

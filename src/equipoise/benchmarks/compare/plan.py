@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from equipoise.benchmarks.refusal import RequestError, did_you_mean
+from equipoise.benchmarks.schema import conform
 from equipoise.pages.files import write_atomically
 
 PLAN_NAME = "plan.yaml"
@@ -23,8 +24,9 @@ class Plan:
         balancers: Methods separated by commas, ``all``, or ``baselines`` among them.
         seeds: A count, or the seeds separated by commas.
         epochs: Passes over the data.
-        batch_size: Samples per step.
+        steps: How many, in place of epochs.
         budget: ``600steps`` or ``30s``, in place of epochs.
+        batch_size: Samples per step.
         lr: One learning rate, or several separated by commas to choose among.
         optimizer: Its name, in place of the problem's own.
         static: How many static weightings are tried.
@@ -37,8 +39,9 @@ class Plan:
     balancers: str | None = None
     seeds: str = "10"
     epochs: int | None = None
-    batch_size: int | None = None
+    steps: int | None = None
     budget: str | None = None
+    batch_size: int | None = None
     lr: str | None = None
     optimizer: str = ""
     static: int = 0
@@ -67,7 +70,10 @@ def read_plan(path: Path) -> Plan:
         raise RequestError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(found, Mapping):
         raise RequestError(f"{path} holds no plan; write for example problem: digits.")
-    return Plan(**{name: _read(path, name, value) for name, value in found.items()})
+    try:
+        return conform(Plan, {name: _as_written(name, value) for name, value in found.items()})
+    except ValueError as error:
+        raise RequestError(f"{path}: {error}.") from error
 
 
 def write_plan(folder: Path, plan: Plan) -> None:
@@ -78,31 +84,21 @@ def write_plan(folder: Path, plan: Plan) -> None:
         plan: What it was asked for, with everything stated.
     """
     said = {name: value for name, value in asdict(plan).items() if value not in (None, "", False)}
-    head = "# What the results beside this file are of: equipoise compare plan.yaml\n"
+    head = "# What the results beside this file are of; repeated by: equipoise compare plan.yaml\n"
     write_atomically(folder / PLAN_NAME, head + yaml.safe_dump(said, sort_keys=False))
 
 
-def _read(path: Path, name: object, value: object) -> object:
+def _as_written(name: object, value: object) -> object:
+    """A value as it would stand on the command line; YAML may have read numbers, or a list."""
     kinds = {field.name: str(field.type) for field in fields(Plan)}
     if not isinstance(name, str) or name not in kinds:
         hint = did_you_mean(str(name), kinds)
-        raise RequestError(f"{path} has {name!r}. {hint}A plan has {', '.join(kinds)}.")
-    kind = kinds[name].partition(" ")[0]
+        raise ValueError(f"{name} is unknown. {hint}There are {', '.join(kinds)}")
     if value is None:
         return getattr(Plan(), name)
-    if kind == "str":
-        return _text(path, name, value)
-    allowed = {"int": int, "float": (int, float), "bool": bool}[kind]
-    if not isinstance(value, allowed) or (isinstance(value, bool) and kind != "bool"):
-        raise RequestError(f"{path}: {name} is {value!r}; it should be of type {kind}.")
-    return value
-
-
-def _text(path: Path, name: str, value: object) -> str:
-    """As it would stand on the command line; YAML may have read numbers, or a list."""
-    if isinstance(value, Mapping | bool):
-        raise RequestError(f"{path}: {name} is {value!r}; it is written as on the command line.")
-    if not isinstance(value, Sequence) or isinstance(value, str):
+    if not kinds[name].startswith("str") or isinstance(value, Mapping | bool):
+        return value
+    if isinstance(value, str) or not isinstance(value, Sequence):
         return str(value)
     # A list of one seed is that seed, where a number alone would be a count.
     return ",".join(map(str, value)) + ("," if name == "seeds" and len(value) == 1 else "")

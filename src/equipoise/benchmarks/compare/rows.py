@@ -10,6 +10,7 @@ from equipoise.benchmarks.compare.budget import steps_within
 from equipoise.benchmarks.compare.request import TrainingOptions
 from equipoise.benchmarks.compare.search import Search
 from equipoise.benchmarks.compare.static_weights import static_weights
+from equipoise.benchmarks.compare.step_times import UNPRICED, Prices
 from equipoise.benchmarks.methods import BASELINES, FIXED, Method
 
 STATIC = "static"
@@ -58,22 +59,6 @@ class Row:
     last: float = 1.0
 
 
-@dataclass(frozen=True)
-class Prices:
-    """What steps cost on the machine where a comparison runs.
-
-    Args:
-        ratios: Price of a step in plain sums, by the label of `Variant.priced_as`.
-        plain_step: Seconds for a step with the plain sum; ``None`` where it was not measured.
-    """
-
-    ratios: Mapping[str, float]
-    plain_step: float | None = None
-
-
-UNPRICED = Prices({})
-
-
 def rows_of(
     methods: Sequence[Method],
     options: TrainingOptions,
@@ -102,7 +87,8 @@ def rows_of(
         for label, those in tried
     ]
     again = [method.label for method in methods if _is_retrained(method)] if search.retrain else []
-    return (*rows, *_retrained_rows(again, rows, _ones(len(losses))))
+    sources = [row for row in rows if row.label in again]
+    return (*rows, *_retrained_rows(sources, options, _ones(len(losses)), prices))
 
 
 def _methods_of(method: Method) -> list[tuple[str, Method, Method]]:
@@ -139,24 +125,25 @@ def _is_retrained(method: Method) -> bool:
     return method.name not in {*BASELINES, FIXED}
 
 
-def _retrained_rows(labels: Sequence[str], rows: Sequence[Row], priced_as: Method) -> list[Row]:
-    """Their options and weights are those of what is chosen for the row that they come from."""
-    sources = {row.label: row for row in rows}
+def _retrained_rows(
+    sources: Sequence[Row], options: TrainingOptions, fixed: Method, prices: Prices
+) -> list[Row]:
+    """Two for each source; which variant is meant, and its weights, follow from finished runs."""
     return [
         Row(
-            label=f"{label}, {which} weights retrained",
+            label=f"{source.label}, {which} weights retrained",
             variants=tuple(
-                replace(
-                    variant,
-                    label=f"{variant.label}, {which} weights retrained",
-                    method=priced_as,
-                    priced_as=priced_as,
+                _variant(
+                    (f"{each.label}, {which} weights retrained", fixed, fixed),
+                    options,
+                    each.options.lr,
+                    prices,
                 )
-                for variant in sources[label].variants
+                for each in source.variants
             ),
-            source=label,
+            source=source.label,
             last=last,
         )
-        for label in labels
+        for source in sources
         for which, last in RETRAINED.items()
     ]

@@ -42,6 +42,10 @@ class Search:
         return tuple(seeds[: self.tuning_seeds])
 
 
+NO_SEARCH = Search()
+"""One learning rate, and nothing else but the methods asked for."""
+
+
 def parse_rates(text: str) -> tuple[float, ...]:
     """Reads `--lr`.
 

@@ -1,22 +1,86 @@
-"""The cells that terminal and page show of a row."""
+"""The columns that terminal and page show of a ranking."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+from equipoise.benchmarks.compare.goal import reached
+from equipoise.benchmarks.compare.other_view import other_view
+from equipoise.benchmarks.compare.paired import difference
 from equipoise.benchmarks.compare.statistics import Standing
+from equipoise.benchmarks.methods import PLAIN_SUM
 
 
-def ranking_cells(row: Standing) -> tuple[str, str, str]:
-    """A row of the ranking as text.
+@dataclass(frozen=True)
+class Column:
+    """One column of the ranking.
 
     Args:
-        row: A method over all its seeds.
+        head: Its title; a line end where it may be broken.
+        cells: What stands in it, by the row's label; nothing where there is no entry.
+    """
+
+    head: str
+    cells: Mapping[str, str]
+
+
+def ranking_columns(rows: Sequence[Standing], goal: float | None = None) -> list[Column]:
+    """The columns, those left out that have nothing to tell here.
+
+    Args:
+        rows: Best first, at least one.
+        goal: A value of the metric; with it there is a column on how often it was reached.
 
     Returns:
-        Its result, the number of its seeds, and the price of a step.
+        The columns after rank and name.
     """
-    return row.result, str(len(row.runs)), format_time(row.relative_time)
+    several = any(len(row.runs) > 1 for row in rows)
+    found = [
+        Column(
+            rows[0].runs[0].problem.metric + ("\nmean ± 95 %" if several else ""),
+            {row.balancer: row.result for row in rows},
+        ),
+        Column("seeds", {row.balancer: str(len(row.runs)) for row in rows}),
+        Column(
+            "time per step\n/ plain sum",
+            {row.balancer: format_time(row.relative_time) for row in rows},
+        ),
+        _against_plain_sum(rows),
+        _other_view(rows),
+        Column(
+            "" if goal is None else f"reached {goal:g}\nprobability",
+            {} if goal is None else {row.balancer: str(reached(row, goal)) for row in rows},
+        ),
+        _compute(rows),
+        Column("chosen on\nvalidation data", {r.balancer: r.choice for r in rows if r.choice}),
+    ]
+    return [column for column in found if any(column.cells.values())]
+
+
+def _against_plain_sum(rows: Sequence[Standing]) -> Column:
+    plain = next((row for row in rows if row.balancer == PLAIN_SUM), None)
+    if plain is None or len(plain.runs) < 2:
+        return Column("", {})
+    gaps = {row.balancer: str(difference(row, plain)) for row in rows if row is not plain}
+    return Column("- plain sum\npaired ± 95 %", gaps)
+
+
+def _other_view(rows: Sequence[Standing]) -> Column:
+    view = other_view(rows)
+    return Column(
+        view.title.replace(" of ", "\nof "),
+        {label: str(metric) for label, metric in view.metrics.items()},
+    )
+
+
+def _compute(rows: Sequence[Standing]) -> Column:
+    """Only where something was tried: else it is the price of a step once more."""
+    if not any(row.choice for row in rows):
+        return Column("", {})
+    spent = {row.balancer: format_time(row.compute) for row in rows}
+    return Column("all training\nin plain runs", spent)
 
 
 def format_time(ratio: float | None) -> str:

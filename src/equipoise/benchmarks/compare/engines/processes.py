@@ -35,7 +35,7 @@ class Processes:
             RequestError: If a run kills its process again and again.
             RuntimeError: If the problem itself raises an error.
         """
-        waiting, deaths = deque(cells), Counter[tuple[str, int]]()
+        waiting, deaths = deque(cells), Counter[object]()
         while waiting or any(worker.cell for worker in self.team):
             self._assign(waiting, watcher)
             for worker in self._speaking():
@@ -74,24 +74,23 @@ class Processes:
         word: Stepped | Broken | None,
         watcher: Watcher,
         waiting: deque[Cell],
-        deaths: Counter[tuple[str, int]],
+        deaths: Counter[object],
     ) -> None:
         if isinstance(word, Stepped):
             watcher.stepped(cell, word.step, word.metric)
-        elif isinstance(word, Broken):
-            raise RuntimeError(f"{cell.row}, seed {cell.seed}, in another process:\n{word.text}")
-        else:
+        elif word is None:
             self._bury(worker, cell, waiting, deaths)
+        else:
+            raise RuntimeError(f"{cell.row}, seed {cell.seed}, in another process:\n{word.text}")
 
     def _bury(
-        self, worker: Worker, cell: Cell, waiting: deque[Cell], deaths: Counter[tuple[str, int]]
+        self, worker: Worker, cell: Cell, waiting: deque[Cell], deaths: Counter[object]
     ) -> None:
         """Takes a dead worker off the team, and puts its cell first in the queue."""
         code = worker.end()
         self.team.remove(worker)
-        key = (cell.variant.label, cell.seed)
-        deaths[key] += 1
-        if deaths[key] == _MOST_DEATHS:
+        deaths[cell.key] += 1
+        if deaths[cell.key] == _MOST_DEATHS:
             raise RequestError(
                 f"{cell.row}, seed {cell.seed}, ended its process {_MOST_DEATHS} times (the last "
                 f"with code {code}); with fewer --workers there is more memory for each."
