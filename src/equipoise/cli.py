@@ -87,6 +87,9 @@ def compare(
     ] = None,
     seeds: Annotated[str, typer.Option(help="How many seeds (5) or which (3,8,12).")] = "10",
     epochs: Annotated[int | None, typer.Option(help="Default: the problem's.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="In place of epochs. Default: the problem's.")
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Default: the problem's.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate. Default: the problem's.")] = None,
     threads: Annotated[
@@ -105,7 +108,7 @@ def compare(
         import torch
 
         torch.set_num_threads(threads)
-        _run(_read_comparison(problem, balancers, seeds, (epochs, batch_size, lr), out))
+        _run(_read_comparison(problem, balancers, seeds, (epochs, steps, batch_size, lr), out))
 
 
 @app.command()
@@ -131,7 +134,7 @@ def diagnose(
 
         chosen = _find_problem(problem)
         size = chosen.batch_size if batch_size is None else batch_size
-        options = TrainingOptions(max(chosen.epochs, batches), size, chosen.lr)
+        options = TrainingOptions(None, size, chosen.lr, steps=batches)
         folder = out or Path("runs") / chosen.name
         _make_folder(folder)
         found = diagnose_problem(chosen, options, seed, batches)
@@ -272,7 +275,7 @@ def _read_comparison(
     name: str,
     balancers: str | None,
     seeds: str,
-    training: tuple[int | None, int | None, float | None],
+    training: tuple[int | None, int | None, int | None, float | None],
     out: Path | None,
 ) -> Comparison:
     from equipoise.benchmarks.compare.comparison import Comparison
@@ -281,7 +284,9 @@ def _read_comparison(
     from equipoise.benchmarks.methods import methods_for, parse_methods
 
     problem = _find_problem(name)
-    epochs, batch_size, lr = training
+    epochs, steps, batch_size, lr = training
+    if epochs is None and steps is None:
+        epochs, steps = problem.epochs, problem.steps
     chosen = parse_seeds(seeds)
     return Comparison(
         problem=problem,
@@ -290,9 +295,10 @@ def _read_comparison(
         else parse_methods(balancers or ",".join(problem.balancers)),
         seeds=chosen,
         options=TrainingOptions(
-            epochs=problem.epochs if epochs is None else epochs,
+            epochs=epochs,
             batch_size=problem.batch_size if batch_size is None else batch_size,
             lr=problem.lr if lr is None else lr,
+            steps=steps,
         ),
         folder=out or Path("runs") / problem.name,
     )

@@ -13,8 +13,9 @@ from equipoise.benchmarks.compare.request import TrainingOptions
 from equipoise.benchmarks.compare.results import Results
 from equipoise.benchmarks.compare.run import Experiment, Run
 from equipoise.benchmarks.compare.step_times import read_timing, relative_step_times, write_timing
+from equipoise.benchmarks.compare.stream import batches, run_length
 from equipoise.benchmarks.compare.trainers import build_trainer
-from equipoise.benchmarks.compare.training import batches, start_trial, steps_per_epoch, train
+from equipoise.benchmarks.compare.training import MethodError, start_trial, take_step, train
 from equipoise.benchmarks.methods import Method
 from equipoise.benchmarks.problem import Problem
 from equipoise.benchmarks.refusal import RequestError
@@ -88,12 +89,11 @@ def check(comparison: Comparison) -> int:
     for method in comparison.methods:
         trial = start_trial(problem, seed)
         trainer = build_trainer(method, problem, trial, options.lr)
-        losses = trial.compute_losses(*next(batches(trial, options, seed)))
         try:
-            trainer.step(losses)
-        except (RuntimeError, TypeError, ValueError) as error:
+            take_step(trial, trainer, next(batches(trial, options, seed)))
+        except MethodError as error:
             raise RequestError(f"{method.label} cannot train {problem.name}: {error}") from error
-    return options.epochs * steps_per_epoch(start_trial(problem, seed), options)
+    return run_length(start_trial(problem, seed), options)
 
 
 def compare(comparison: Comparison, observer: Observer) -> None:

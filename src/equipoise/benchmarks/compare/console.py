@@ -114,10 +114,7 @@ def ranking_table(standings: Sequence[Standing]) -> Table:
         A table with metric, interval and price of each method.
     """
     problem, options = standings[0].runs[0].problem, standings[0].runs[0].options
-    table = Table(
-        title=f"{problem.name}: {options.epochs} epochs, batches of {options.batch_size}, "
-        f"learning rate {options.lr:g}"
-    )
+    table = Table(title=f"{problem.name}: {options.length}, learning rate {options.lr:g}")
     table.add_column("")
     table.add_column("balancer")
     table.add_column(f"{problem.metric}\nmean ± 95 %", justify="right")

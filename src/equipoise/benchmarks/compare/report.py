@@ -196,7 +196,7 @@ def protocol(rows: Sequence[Standing]) -> str:
     )
     return (
         f"Every method trained the same model on the same batches with Adam's learning rate "
-        f"{options.lr:g}, {options.epochs} epochs in batches of {options.batch_size}; "
+        f"{options.lr:g}, {options.length}; "
         f"seeds for each method: {seeds}; {interval}."
     )
 

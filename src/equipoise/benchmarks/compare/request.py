@@ -13,29 +13,45 @@ class TrainingOptions:
     """How every run of one comparison is trained; the same for all methods.
 
     Args:
-        epochs: Passes over the training data.
-        batch_size: Samples per step; a last, smaller batch of an epoch is left out.
+        epochs: Passes over the training data; ``None`` where steps are counted.
+        batch_size: Samples per step; a last, smaller batch of an epoch is left out. ``None`` where
+            the problem makes its own batches.
         lr: The learning rate of Adam, and of the optimizers that take its place.
+        steps: How many, in place of epochs.
 
     Raises:
-        RequestError: If one of them is not positive.
+        RequestError: If one of them is not positive, or not exactly one of epochs and steps given.
 
     Example:
         >>> TrainingOptions(epochs=3, batch_size=32, lr=1e-3).epochs
         3
     """
 
-    epochs: int
-    batch_size: int
+    epochs: int | None
+    batch_size: int | None
     lr: float
+    steps: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                option = name.replace("_", "-")
-                raise RequestError(f"--{option} is at least 1; got {getattr(self, name)}.")
+        for name in ("epochs", "batch_size", "steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise RequestError(f"--{name.replace('_', '-')} is at least 1; got {value}.")
+        if (self.epochs is None) == (self.steps is None):
+            raise RequestError("Give one of --epochs and --steps, not both.")
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise RequestError(f"--lr is a positive number, for example 0.001; got {self.lr}.")
+
+    @property
+    def length(self) -> str:
+        """How long a run is, in words.
+
+        Example:
+            >>> TrainingOptions(epochs=3, batch_size=32, lr=1e-3).length
+            '3 epochs, batches of 32'
+        """
+        counted = f"{self.steps} steps" if self.epochs is None else f"{self.epochs} epochs"
+        return counted if self.batch_size is None else f"{counted}, batches of {self.batch_size}"
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

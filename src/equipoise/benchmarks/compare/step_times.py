@@ -9,13 +9,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from torch import Tensor
-
 from equipoise.benchmarks.compare.fingerprint import UNKNOWN, Fingerprint
 from equipoise.benchmarks.compare.request import TrainingOptions
 from equipoise.benchmarks.compare.run import Experiment
+from equipoise.benchmarks.compare.stream import Batch, endless_batches
 from equipoise.benchmarks.compare.trainers import PlainSum, Trainer, build_trainer
-from equipoise.benchmarks.compare.training import MAY_FAIL, batches, start_trial
+from equipoise.benchmarks.compare.training import MAY_FAIL, MethodError, start_trial, take_step
 from equipoise.benchmarks.methods import Method
 from equipoise.benchmarks.problem import Problem, Trial
 from equipoise.benchmarks.refusal import RequestError
@@ -31,9 +30,9 @@ class _TrialContender(Contender):
     """Takes steps of a trial: losses, gradients, update."""
 
     def __init__(
-        self, trial: Trial, trainer: Trainer, batches_: Iterator[tuple[Tensor, ...]], period: int
+        self, trial: Trial, trainer: Trainer, batches_: Iterator[Batch], period: int
     ) -> None:
-        super().__init__(trial.data[0].device, period)
+        super().__init__(trial.device, period)
         self.trial = trial
         self.trainer = trainer
         self.batches = batches_
@@ -44,11 +43,11 @@ class _TrialContender(Contender):
         chosen = list(itertools.islice(self.batches, count))
         return lambda: self._run(chosen)
 
-    def _run(self, chosen: Sequence[tuple[Tensor, ...]]) -> None:
+    def _run(self, chosen: Sequence[Batch]) -> None:
         try:
             for batch in chosen if self.sound else ():
-                self.trainer.step(self.trial.compute_losses(*batch))
-        except MAY_FAIL:
+                take_step(self.trial, self.trainer, batch)
+        except (MethodError, *MAY_FAIL):
             self.sound = False  # the run itself will meet this, and write it down
 
 
@@ -76,7 +75,7 @@ def relative_step_times(
             else build_trainer(method, problem, trial, options.lr)
         )
         return _TrialContender(
-            trial, trainer, _endless_batches(trial, options, seed), _period(method)
+            trial, trainer, endless_batches(trial, options, seed), _period(method)
         )
 
     own = {method.label: contender(method) for method in methods}
@@ -93,13 +92,6 @@ def relative_step_times(
 def _period(method: Method | None) -> int:
     every = 1 if method is None else method.options.get("every", 1)
     return every if isinstance(every, int) else 1
-
-
-def _endless_batches(
-    trial: Trial, options: TrainingOptions, seed: int
-) -> Iterator[tuple[Tensor, ...]]:
-    while True:
-        yield from batches(trial, options, seed)
 
 
 @dataclass(frozen=True)
