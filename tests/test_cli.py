@@ -18,6 +18,7 @@ from equipoise.cli import app, main
 
 ROOT = Path(__file__).parents[1]
 SMALL = "tests.benchmarks.small:problem"
+TUNED = "tests.benchmarks.tuned:problem"
 SLOW = "tests.benchmarks.small:slow_problem"
 METHODS = "equal,mtadam"
 
@@ -38,8 +39,9 @@ def keys(folder: Path) -> list[tuple[str, int]]:
     return [(run["balancer"], run["seed"]) for run in map(json.loads, lines(folder))]
 
 
-def start_slow_comparison(folder: Path) -> subprocess.Popen:
+def start_slow_comparison(folder: Path, *options: str) -> subprocess.Popen:
     request = ["compare", SLOW, "--balancers", METHODS, "--seeds", "20", "--out", str(folder)]
+    request += options
     paths = os.pathsep.join([str(ROOT), str(ROOT / "src")])
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, *request],
@@ -116,6 +118,56 @@ def test_report_rebuilds_the_page(tmp_path):
     assert page.read_bytes() == before
 
 
+def test_a_comparison_is_a_file_that_repeats_it(tmp_path):
+    first, again = tmp_path / "first", tmp_path / "again"
+    wanted = [
+        "--balancers",
+        "equal,gradnorm:alpha=0|1.5",
+        "--static",
+        "2",
+        "--retrain",
+        "--lr",
+        "0.01",
+    ]
+    request = ["compare", TUNED, *wanted, "--seeds", "2", "--goal", "0.5", "--optimizer", "adamw"]
+    assert main([*request, "--out", str(first)]) == 0
+    assert main(["compare", str(first / "plan.yaml"), "--out", str(again)]) == 0
+    assert keys(first) == keys(again)
+    assert [line["metric"] for line in map(json.loads, lines(first))] == [
+        line["metric"] for line in map(json.loads, lines(again))
+    ]
+    plans = [(folder / "plan.yaml").read_text() for folder in (first, again)]
+    assert plans[0] == plans[1]
+    page = (again / "report.html").read_text(encoding="utf-8")
+    for text in ("gradnorm:alpha=0|1.5, last weights retrained", "Between two tasks", "Each metric",
+        "reached 0.5", "Holm", "paired ± 95 %", "of 2</td>"):  # fmt: skip
+        assert text in page
+    (again / "report.html").unlink()
+    assert main(["report", str(again)]) == 0
+    assert (again / "report.html").read_text(encoding="utf-8") == page
+
+
+def test_an_option_beside_a_plan_file_is_refused(tmp_path, capsys):
+    plan = tmp_path / "mine.yaml"
+    plan.write_text("problem: digits")
+    assert main(["compare", str(plan), "--seeds", "3"]) == 2
+    assert f"--seeds 3: write it into {plan} instead." in capsys.readouterr().err
+
+
+def test_sigkill_of_a_comparison_with_workers_loses_and_doubles_nothing(tmp_path):
+    folder = tmp_path / "out"
+    process = start_slow_comparison(folder, "--workers", "2")
+    code, _, _ = stop_after_some_runs(process, folder, signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    finished = keys(folder)
+    seeds = str(max(seed for _, seed in finished) + 1)
+    request = ["compare", SLOW, "--balancers", METHODS, "--seeds", seeds, "--out", str(folder)]
+    assert main(request) == 0
+    assert keys(folder)[: len(finished)] == finished
+    wanted = [(name, seed) for seed in range(int(seeds)) for name in ("equal", "mtadam")]
+    assert sorted(keys(folder)) == sorted(wanted)
+
+
 def test_list_shows_methods_and_problems():
     result = CliRunner().invoke(app, ["list"])
     assert result.exit_code == 0
@@ -160,6 +212,14 @@ def test_options_of_every_kind_reach_compare_and_bench(tmp_path):
         ("compare --epochs many", "--epochs"),
         ("compare --threads 0", "--threads"),
         ("compare --lr -1", "--lr"),
+        ("compare --lr 1e-3,-1", "--lr"),
+        ("compare --budget 600", "--budget"),
+        ("compare --budget 600steps --epochs 3", "--budget"),
+        ("compare --optimizer adan", "Did you mean 'adam'?"),
+        ("compare --static -1", "--static"),
+        ("compare --tuning-seeds 0", "--tuning-seeds"),
+        ("compare --engine dask", "--engine"),
+        ("compare no_such_plan.yaml", "no_such_plan.yaml cannot be read"),
         ("compare --no-such-option 1", "--no-such-option"),
         ("compare --out results.jsonl/x", "--out results.jsonl/x"),
         ("report nowhere", "no finished run"),

@@ -47,7 +47,7 @@ def details_table(standings: Sequence[Standing], goal: float | None = None) -> T
 def _table(title: str, standings: Sequence[Standing], columns: Sequence[Column]) -> Table:
     table = Table(title=title)
     table.add_column("")
-    table.add_column("balancer")
+    table.add_column("balancer", overflow="fold")
     for column in columns:
         table.add_column(column.head, justify="right")
     for rank, row in zip(ranks(standings), standings, strict=True):
