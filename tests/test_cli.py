@@ -39,7 +39,7 @@ def keys(folder: Path) -> list[tuple[str, int]]:
     return [(run["balancer"], run["seed"]) for run in map(json.loads, lines(folder))]
 
 
-def start_slow_comparison(folder: Path, *options: str) -> subprocess.Popen:
+def start_slow_comparison(folder: Path, *options: str, new_group=False) -> subprocess.Popen:
     request = ["compare", SLOW, "--balancers", METHODS, "--seeds", "20", "--out", str(folder)]
     request += options
     paths = os.pathsep.join([str(ROOT), str(ROOT / "src")])
@@ -50,14 +50,18 @@ def start_slow_comparison(folder: Path, *options: str) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=new_group,
     )
 
 
-def stop_after_some_runs(process: subprocess.Popen, folder: Path, with_signal: int):
+def stop_after_some_runs(
+    process: subprocess.Popen, folder: Path, with_signal: int, *, whole_group=False
+):
     while len(lines(folder)) < 3:
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
-    process.send_signal(with_signal)
+    # Ctrl-C goes to all that a terminal runs, the processes of a comparison among them.
+    os.killpg(process.pid, with_signal) if whole_group else process.send_signal(with_signal)
     out, err = process.communicate(timeout=60)
     return process.returncode, out, err
 
@@ -279,6 +283,15 @@ def test_ctrl_c_leaves_a_report_of_what_is_finished(tmp_path):
     assert (folder / "report.html").exists()
     assert 3 <= len(keys(folder)) < 40
     assert main(["report", str(folder)]) == 0
+
+
+def test_ctrl_c_with_workers_leaves_one_sentence_and_no_process(tmp_path):
+    folder = tmp_path / "out"
+    process = start_slow_comparison(folder, "--workers", "2", new_group=True)
+    code, _, err = stop_after_some_runs(process, folder, signal.SIGINT, whole_group=True)
+    assert code == 130
+    # That its output has ended says that no process is left which could write to it.
+    assert err.splitlines() == ["Stopped; the same command continues here."]
 
 
 def test_without_typer_it_says_what_to_install():

@@ -400,14 +400,16 @@ def _show(prepared: Prepared, console: Console) -> None:
     from equipoise.benchmarks.compare.console import details_table, ranking_table, weights_table
     from equipoise.benchmarks.compare.reading import read_standings
     from equipoise.benchmarks.compare.report import write_report
+    from equipoise.benchmarks.compare.sentences import verdict
 
     comparison = prepared.comparison
-    if not comparison.has_runs():
-        return  # stopped before the first run was finished
+    if not comparison.has_result():
+        return  # stopped before there was one
     rows = read_standings(comparison.folder, comparison.experiment)
     console.print(ranking_table(rows))
     if details := details_table(rows, prepared.plan.goal):
         console.print(details)
+    console.print(verdict(rows), soft_wrap=True, markup=False)
     console.print(weights_table(rows))
     console.print(f"Report: {write_report(comparison.folder, rows)}", soft_wrap=True)
 

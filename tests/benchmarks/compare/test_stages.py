@@ -130,6 +130,17 @@ def test_more_static_trials_later_repeat_none(finished):
     assert notes.to_do == 2 * 2 * 2
 
 
+def test_a_row_that_is_not_chosen_yet_has_no_result(comparison):
+    alone = dataclasses.replace(comparison, methods=parse_methods("gradnorm:alpha=0|1.5"))
+    alone = dataclasses.replace(alone, search=Search())
+    with pytest.raises(KeyboardInterrupt):
+        compare(alone, Notes(stop_after=1))
+    assert not alone.has_result()
+    with pytest.raises(KeyboardInterrupt):
+        compare(alone, Notes(stop_after=1))
+    assert alone.has_result()
+
+
 def test_choosing_without_validation_data_is_refused(comparison):
     without = dataclasses.replace(comparison, problem=small.problem())
     with pytest.raises(RequestError, match="small has no validation data to choose"):
