@@ -9,8 +9,8 @@ from pathlib import Path
 from equipoise.benchmarks.compare.optimizers import OPTIMIZERS
 from equipoise.benchmarks.compare.outline import outline, stated
 from equipoise.benchmarks.compare.plan import read_plan
-from equipoise.benchmarks.problems import find_problem
 from equipoise.cli import compare
+from tests.benchmarks import tuned
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "comparing.md").read_text(encoding="utf-8")
 
@@ -19,7 +19,7 @@ def test_its_plan_can_be_read(tmp_path):
     (block,) = re.findall(r"```yaml\n(.*?)```", DOCUMENT, re.DOTALL)
     path = tmp_path / "plan.yaml"
     path.write_text(block)
-    plan = stated(read_plan(path), find_problem("digits"))
+    plan = stated(read_plan(path), tuned.problem())
     found = outline(plan)
     assert found.options.steps == 600
     assert [method.name for method in found.methods] == [

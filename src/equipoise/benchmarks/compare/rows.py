@@ -131,10 +131,10 @@ def _retrained_rows(
     """Two for each source; which variant is meant, and its weights, follow from finished runs."""
     return [
         Row(
-            label=f"{source.label}, {which} weights retrained",
+            label=f"{source.label} ({which} weights retrained)",
             variants=tuple(
                 _variant(
-                    (f"{each.label}, {which} weights retrained", fixed, fixed),
+                    (f"{each.label} ({which} weights retrained)", fixed, fixed),
                     options,
                     each.options.lr,
                     prices,
