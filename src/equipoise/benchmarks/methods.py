@@ -12,7 +12,7 @@ from typing import TypeAlias
 import equipoise as eq
 from equipoise.benchmarks.problem import Trial
 from equipoise.benchmarks.refusal import RequestError, did_you_mean
-from equipoise.optim import AutoBalance, MTAdam
+from equipoise.optim import AutoBalance, MTAdam, MultiAdam
 from equipoise.options import OptionSpec, options_of
 from equipoise.registry import balancer_class
 
@@ -48,7 +48,7 @@ BASELINES = (PLAIN_SUM, RIGHT, FIRST_VALUES, RANDOM_WEIGHTS)
 TASK_PRIORITIZATION = "dynamictaskprioritization"
 
 MULTI_TERM_OPTIMIZERS: Mapping[str, type[AutoBalance | MTAdam]] = MappingProxyType(
-    {kind.__name__.lower(): kind for kind in (AutoBalance, MTAdam)}
+    {kind.__name__.lower(): kind for kind in (AutoBalance, MTAdam, MultiAdam)}
 )
 """Methods that turn the losses into the update themselves, and so replace the optimizer.
 
