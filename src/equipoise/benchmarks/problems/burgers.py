@@ -19,8 +19,8 @@ _NODES = 100
 def burgers() -> Problem:
     r""":math:`u_t + u u_x = \nu u_{xx}` from a sine, with :math:`\nu = 0.01 / \pi`.
 
-    :math:`u(x, 0) = -\sin(\pi x)` on :math:`x \in [-1, 1]`, :math:`t \in [0, 1]`, zero at both ends;
-    a shock forms at ``x = 0``.
+    :math:`u(x, 0) = -\sin(\pi x)` on :math:`x \in [-1, 1]`, :math:`t \in [0, 1]`, zero at both
+    ends; a shock forms at ``x = 0``.
 
     Source: Raissi, Perdikaris & Karniadakis 2019 (arXiv 1711.10561), Section 3.1.
 
