@@ -18,6 +18,7 @@ from equipoise.cli import app, main
 
 ROOT = Path(__file__).parents[1]
 SMALL = "tests.benchmarks.small:problem"
+TUNED = "tests.benchmarks.tuned:problem"
 SLOW = "tests.benchmarks.small:slow_problem"
 METHODS = "equal,mtadam"
 
@@ -38,8 +39,9 @@ def keys(folder: Path) -> list[tuple[str, int]]:
     return [(run["balancer"], run["seed"]) for run in map(json.loads, lines(folder))]
 
 
-def start_slow_comparison(folder: Path) -> subprocess.Popen:
+def start_slow_comparison(folder: Path, *options: str, new_group=False) -> subprocess.Popen:
     request = ["compare", SLOW, "--balancers", METHODS, "--seeds", "20", "--out", str(folder)]
+    request += options
     paths = os.pathsep.join([str(ROOT), str(ROOT / "src")])
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, *request],
@@ -48,14 +50,18 @@ def start_slow_comparison(folder: Path) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=new_group,
     )
 
 
-def stop_after_some_runs(process: subprocess.Popen, folder: Path, with_signal: int):
+def stop_after_some_runs(
+    process: subprocess.Popen, folder: Path, with_signal: int, *, whole_group=False
+):
     while len(lines(folder)) < 3:
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
-    process.send_signal(with_signal)
+    # Ctrl-C goes to all that a terminal runs, the processes of a comparison among them.
+    os.killpg(process.pid, with_signal) if whole_group else process.send_signal(with_signal)
     out, err = process.communicate(timeout=60)
     return process.returncode, out, err
 
@@ -93,7 +99,8 @@ def test_options_reach_the_runs(tmp_path):
     request = ["compare", SMALL, "--balancers", "gradnorm:alpha=0.12", *options]
     assert main([*request, "--out", str(tmp_path)]) == 0
     (run,) = map(json.loads, lines(tmp_path))
-    assert run["options"] == {"epochs": 1, "batch_size": 4, "lr": 0.5}
+    asked = {"epochs": 1, "batch_size": 4, "lr": 0.5, "steps": None}
+    assert asked.items() <= run["options"].items()
     assert (run["balancer"], run["seed"]) == ("gradnorm:alpha=0.12", 7)
     assert len(run["trajectory"]["steps"]) == 6
 
@@ -113,6 +120,56 @@ def test_report_rebuilds_the_page(tmp_path):
     page.unlink()
     assert CliRunner().invoke(app, ["report", str(tmp_path)]).exit_code == 0
     assert page.read_bytes() == before
+
+
+def test_a_comparison_is_a_file_that_repeats_it(tmp_path):
+    first, again = tmp_path / "first", tmp_path / "again"
+    wanted = [
+        "--balancers",
+        "equal,gradnorm:alpha=0|1.5",
+        "--static",
+        "2",
+        "--retrain",
+        "--lr",
+        "0.01",
+    ]
+    request = ["compare", TUNED, *wanted, "--seeds", "2", "--goal", "0.5", "--optimizer", "adamw"]
+    assert main([*request, "--out", str(first)]) == 0
+    assert main(["compare", str(first / "plan.yaml"), "--out", str(again)]) == 0
+    assert keys(first) == keys(again)
+    assert [line["metric"] for line in map(json.loads, lines(first))] == [
+        line["metric"] for line in map(json.loads, lines(again))
+    ]
+    plans = [(folder / "plan.yaml").read_text() for folder in (first, again)]
+    assert plans[0] == plans[1]
+    page = (again / "report.html").read_text(encoding="utf-8")
+    row = "gradnorm:alpha=0|1.5 (last weights retrained)"
+    for text in (row, "Between two tasks", "Each metric", "reached 0.5", "Holm", "of 2</td>"):
+        assert text in page
+    (again / "report.html").unlink()
+    assert main(["report", str(again)]) == 0
+    assert (again / "report.html").read_text(encoding="utf-8") == page
+
+
+def test_an_option_beside_a_plan_file_is_refused(tmp_path, capsys):
+    plan = tmp_path / "mine.yaml"
+    plan.write_text("problem: digits")
+    assert main(["compare", str(plan), "--seeds", "3"]) == 2
+    assert f"--seeds 3: write it into {plan} instead." in capsys.readouterr().err
+
+
+def test_sigkill_of_a_comparison_with_workers_loses_and_doubles_nothing(tmp_path):
+    folder = tmp_path / "out"
+    process = start_slow_comparison(folder, "--workers", "2")
+    code, _, _ = stop_after_some_runs(process, folder, signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    finished = keys(folder)
+    seeds = str(max(seed for _, seed in finished) + 1)
+    request = ["compare", SLOW, "--balancers", METHODS, "--seeds", seeds, "--out", str(folder)]
+    assert main(request) == 0
+    assert keys(folder)[: len(finished)] == finished
+    wanted = [(name, seed) for seed in range(int(seeds)) for name in ("equal", "mtadam")]
+    assert sorted(keys(folder)) == sorted(wanted)
 
 
 def test_list_shows_methods_and_problems():
@@ -159,6 +216,14 @@ def test_options_of_every_kind_reach_compare_and_bench(tmp_path):
         ("compare --epochs many", "--epochs"),
         ("compare --threads 0", "--threads"),
         ("compare --lr -1", "--lr"),
+        ("compare --lr 1e-3,-1", "--lr"),
+        ("compare --budget 600", "--budget"),
+        ("compare --budget 600steps --epochs 3", "--budget"),
+        ("compare --optimizer adan", "Did you mean 'adam'?"),
+        ("compare --static -1", "--static"),
+        ("compare --tuning-seeds 0", "--tuning-seeds"),
+        ("compare --engine dask", "--engine"),
+        ("compare no_such_plan.yaml", "no_such_plan.yaml cannot be read"),
         ("compare --no-such-option 1", "--no-such-option"),
         ("compare --out results.jsonl/x", "--out results.jsonl/x"),
         ("report nowhere", "no finished run"),
@@ -218,6 +283,15 @@ def test_ctrl_c_leaves_a_report_of_what_is_finished(tmp_path):
     assert (folder / "report.html").exists()
     assert 3 <= len(keys(folder)) < 40
     assert main(["report", str(folder)]) == 0
+
+
+def test_ctrl_c_with_workers_leaves_one_sentence_and_no_process(tmp_path):
+    folder = tmp_path / "out"
+    process = start_slow_comparison(folder, "--workers", "2", new_group=True)
+    code, _, err = stop_after_some_runs(process, folder, signal.SIGINT, whole_group=True)
+    assert code == 130
+    # That its output has ended says that no process is left which could write to it.
+    assert err.splitlines() == ["Stopped; the same command continues here."]
 
 
 def test_without_typer_it_says_what_to_install():

@@ -18,7 +18,8 @@ except ModuleNotFoundError:  # This module is a program: it ends with a sentence
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from equipoise.benchmarks.compare.comparison import Comparison
+    from equipoise.benchmarks.compare.plan import Plan
+    from equipoise.benchmarks.compare.prepare import Prepared, Staff
     from equipoise.benchmarks.problem import Problem
 
 # What all of typer's usage errors share has no public name of its own.
@@ -76,22 +77,57 @@ def _answering() -> Iterator[None]:
 @app.command()
 def compare(
     problem: Annotated[
-        str, typer.Argument(help="A problem that `equipoise list` shows, or your module:function.")
+        str,
+        typer.Argument(
+            help="A problem that `equipoise list` shows, your module:function, or a plan.yaml."
+        ),
     ] = "digits",
     balancers: Annotated[
         str | None,
         typer.Option(
-            help="Methods, separated by commas, options after colons: equal,gradnorm:alpha=0.12; "
-            "or all. Default: the problem's own choice."
+            help="Methods, separated by commas, options after colons, values to choose among "
+            "between bars: equal,gradnorm:alpha=0|1.5; or all, or baselines. Default: the "
+            "baselines and the problem's own choice."
         ),
     ] = None,
     seeds: Annotated[str, typer.Option(help="How many seeds (5) or which (3,8,12).")] = "10",
     epochs: Annotated[int | None, typer.Option(help="Default: the problem's.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="In place of epochs. Default: the problem's.")
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(help="In place of epochs: 600steps for all, or 30s for all, by their price."),
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Default: the problem's.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate. Default: the problem's.")] = None,
+    lr: Annotated[
+        str | None,
+        typer.Option(
+            help="Learning rate, or several to choose among: 3e-4,1e-3. Default: the problem's."
+        ),
+    ] = None,
+    optimizer: Annotated[
+        str, typer.Option(help="adam, adamw, sgd, soap or muon. Default: the problem's.")
+    ] = "",
+    static: Annotated[
+        int, typer.Option(help="Trials of static weights, the best on validation data is a row.")
+    ] = 0,
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help="Train again with the weights that methods found.")
+    ] = False,
+    tuning_seeds: Annotated[
+        int | None, typer.Option(help="Seeds to choose with. Default: all.")
+    ] = None,
+    goal: Annotated[
+        float | None, typer.Option(help="A value of the metric; how often it is reached is shown.")
+    ] = None,
     threads: Annotated[
         int, typer.Option(min=1, help="Threads of torch; small models gain nothing from more.")
     ] = 1,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes of this machine that train side by side.")
+    ] = 1,
+    engine: Annotated[str, typer.Option(help="local, or ray for a Ray cluster.")] = "local",
     out: Annotated[
         Path | None, typer.Option(help="Folder for the results. Default: runs/<problem>.")
     ] = None,
@@ -104,8 +140,28 @@ def compare(
         _require_extras()
         import torch
 
+        from equipoise.benchmarks.compare.plan import Plan
+        from equipoise.benchmarks.compare.prepare import Staff, prepare
+
         torch.set_num_threads(threads)
-        _run(_read_comparison(problem, balancers, seeds, (epochs, batch_size, lr), out))
+        sys.path.insert(0, str(Path.cwd()))  # a user's problem stands where the command is run
+        staff = Staff(engine, workers, threads)
+        written = Plan(
+            problem=problem,
+            balancers=balancers,
+            seeds=seeds,
+            epochs=epochs,
+            steps=steps,
+            budget=budget,
+            batch_size=batch_size,
+            lr=lr,
+            optimizer=optimizer,
+            static=static,
+            retrain=retrain,
+            tuning_seeds=tuning_seeds,
+            goal=goal,
+        )
+        _run(prepare(_found_in_file(written), out), staff)
 
 
 @app.command()
@@ -131,7 +187,7 @@ def diagnose(
 
         chosen = _find_problem(problem)
         size = chosen.batch_size if batch_size is None else batch_size
-        options = TrainingOptions(max(chosen.epochs, batches), size, chosen.lr)
+        options = TrainingOptions(None, size, chosen.lr, steps=batches)
         folder = out or Path("runs") / chosen.name
         _make_folder(folder)
         found = diagnose_problem(chosen, options, seed, batches)
@@ -257,7 +313,7 @@ def _require_extras() -> None:
 
     from equipoise.benchmarks.refusal import RequestError
 
-    packages = {"rich": "rich", "plotly": "plotly", "sklearn": "scikit-learn"}
+    packages = {"rich": "rich", "plotly": "plotly", "sklearn": "scikit-learn", "yaml": "pyyaml"}
     missing = [package for module, package in packages.items() if find_spec(module) is None]
     if missing:
         raise RequestError(f'{", ".join(missing)} is missing: pip install "equipoise[compare]"')
@@ -270,34 +326,21 @@ def _find_problem(name: str) -> Problem:
     return find_problem(name)
 
 
-def _read_comparison(
-    name: str,
-    balancers: str | None,
-    seeds: str,
-    training: tuple[int | None, int | None, float | None],
-    out: Path | None,
-) -> Comparison:
-    from equipoise.benchmarks.compare.comparison import Comparison
-    from equipoise.benchmarks.compare.request import TrainingOptions, parse_seeds
-    from equipoise.benchmarks.compare.training import start_trial
-    from equipoise.benchmarks.methods import methods_for, parse_methods
+def _found_in_file(written: Plan) -> Plan:
+    """What a plan file says, where one was named; it says everything, or nothing would be sure."""
+    from dataclasses import asdict
 
-    problem = _find_problem(name)
-    epochs, batch_size, lr = training
-    chosen = parse_seeds(seeds)
-    return Comparison(
-        problem=problem,
-        methods=methods_for(start_trial(problem, chosen[0]))
-        if balancers == "all"
-        else parse_methods(balancers or ",".join(problem.balancers)),
-        seeds=chosen,
-        options=TrainingOptions(
-            epochs=problem.epochs if epochs is None else epochs,
-            batch_size=problem.batch_size if batch_size is None else batch_size,
-            lr=problem.lr if lr is None else lr,
-        ),
-        folder=out or Path("runs") / problem.name,
-    )
+    from equipoise.benchmarks.compare.plan import Plan, read_plan
+    from equipoise.benchmarks.refusal import RequestError
+
+    if Path(written.problem).suffix not in {".yaml", ".yml"}:
+        return written
+    defaults = asdict(Plan(problem=written.problem))
+    for name, value in asdict(written).items():
+        if value != defaults[name]:
+            option = name.replace("_", "-")
+            raise RequestError(f"--{option} {value}: write it into {written.problem} instead.")
+    return read_plan(Path(written.problem))
 
 
 def _report_comparison(folder: Path, out: Path | None) -> Path:
@@ -320,28 +363,30 @@ def _report_records(folders: Sequence[Path], out: Path | None) -> Path:
     return write_page(histories, out or (folders[0] if len(folders) == 1 else above) / REPORT_NAME)
 
 
-def _run(comparison: Comparison) -> None:
+def _run(prepared: Prepared, staff: Staff) -> None:
     from rich.console import Console
 
-    from equipoise.benchmarks.compare.comparison import check, outdated
+    from equipoise.benchmarks.compare.checking import check, outdated
     from equipoise.benchmarks.compare.comparison import compare as run_comparison
-    from equipoise.benchmarks.compare.console import LiveBars
     from equipoise.benchmarks.compare.diagnosis import diagnosed
+    from equipoise.benchmarks.compare.live_bars import LiveBars
+    from equipoise.benchmarks.compare.plan import write_plan
 
+    comparison, console = prepared.comparison, Console()
     steps, earlier = check(comparison), outdated(comparison)
     _make_folder(comparison.folder)
-    console = Console()
     if earlier:
         console.print(earlier, soft_wrap=True)
     console.print(diagnosed(comparison), soft_wrap=True, markup=False)
+    write_plan(comparison.folder, prepared.plan)
     try:
         with LiveBars(comparison, steps, console) as bars:
-            run_comparison(comparison, bars)
+            run_comparison(comparison, bars, staff.start(prepared))
     except KeyboardInterrupt:
         typer.echo("Stopped; the same command continues here.", err=True)
-        _show(comparison, console)
+        _show(prepared, console)
         raise typer.Exit(INTERRUPTED) from None
-    _show(comparison, console)
+    _show(prepared, console)
 
 
 def _make_folder(folder: Path) -> None:
@@ -353,17 +398,20 @@ def _make_folder(folder: Path) -> None:
         raise RequestError(f"--out {folder} cannot be made: {error.strerror}.") from error
 
 
-def _show(comparison: Comparison, console: Console) -> None:
-    from equipoise.benchmarks.compare.console import ranking_table, weights_table
-    from equipoise.benchmarks.compare.report import read_standings, write_report
-    from equipoise.benchmarks.compare.results import Results
+def _show(prepared: Prepared, console: Console) -> None:
+    from equipoise.benchmarks.compare.console import details_table, ranking_table, weights_table
+    from equipoise.benchmarks.compare.reading import read_standings
+    from equipoise.benchmarks.compare.report import write_report
+    from equipoise.benchmarks.compare.sentences import verdict
 
-    if not any(
-        run.experiment == comparison.experiment for run in Results(comparison.folder).read()
-    ):
-        return  # stopped before the first run was finished
+    comparison = prepared.comparison
+    if not comparison.has_result():
+        return  # stopped before there was one
     rows = read_standings(comparison.folder, comparison.experiment)
     console.print(ranking_table(rows))
+    if details := details_table(rows, prepared.plan.goal):
+        console.print(details)
+    console.print(verdict(rows), soft_wrap=True, markup=False)
     console.print(weights_table(rows))
     console.print(f"Report: {write_report(comparison.folder, rows)}", soft_wrap=True)
 

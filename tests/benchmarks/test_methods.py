@@ -4,6 +4,7 @@ import pytest
 
 import equipoise as eq
 from equipoise import optim
+from equipoise.benchmarks.bench.request import parse_priced_methods
 from equipoise.benchmarks.methods import (
     Method,
     method_class,
@@ -52,6 +53,21 @@ def test_label_does_not_depend_on_the_order_of_options_and_reads_back():
     (other,) = parse_methods("grad_norm:every=3:alpha=0.12")
     assert one.label == other.label
     assert parse_methods(one.label) == (one,)
+
+
+def test_values_between_bars_are_alternatives_of_one_row():
+    (grid,) = parse_methods("gradnorm:every=1|10:alpha=0|0.5|1.5")
+    assert grid.label == "gradnorm:alpha=0|0.5|1.5:every=1|10"
+    assert parse_methods(grid.label) == (grid,)
+    assert [method.label for method in grid.alternatives] == [
+        f"gradnorm:alpha={alpha}:every={every}" for every in (1, 10) for alpha in (0, 0.5, 1.5)
+    ]
+    assert parse_methods("gradnorm:alpha=1|1|") == parse_methods("gradnorm:alpha=1")
+    assert [method.label for method in parse_priced_methods("fixed,gradnorm:every=1|10")] == [
+        "fixed",
+        "gradnorm:every=1",
+        "gradnorm:every=10",
+    ]
 
 
 def test_a_method_given_twice_is_one_row():

@@ -7,6 +7,7 @@ what cannot be carried out).
 
 from __future__ import annotations
 
+from equipoise.benchmarks.metrics import DELTA_M, Metric
 from equipoise.benchmarks.problem import Problem, Trial
 
-__all__ = ["Problem", "Trial"]
+__all__ = ["DELTA_M", "Metric", "Problem", "Trial"]

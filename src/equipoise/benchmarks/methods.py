@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -15,7 +16,21 @@ from equipoise.optim import AutoBalance, MTAdam, MultiAdam
 from equipoise.options import OptionSpec, options_of
 from equipoise.registry import balancer_class
 
-OptionValue: TypeAlias = bool | int | float | str | list[float] | None
+Scalar: TypeAlias = bool | int | float | str | list[float] | None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Values of an option to choose among, written ``0|0.5|1.5``.
+
+    Args:
+        values: At least two, in the order in which they were written.
+    """
+
+    values: tuple[Scalar, ...]
+
+
+OptionValue: TypeAlias = Scalar | Choice
 
 PLAIN_SUM = "equal"
 """The row that everybody else has to beat: the sum of the losses as they come."""
@@ -24,6 +39,12 @@ RIGHT = "right"
 """The reference row: fixed weights that undo the losses' scales, where the problem knows them."""
 
 FIXED = "fixed"
+FIRST_VALUES = "firstvalue"
+RANDOM_WEIGHTS = "randomweights"
+
+BASELINES = (PLAIN_SUM, RIGHT, FIRST_VALUES, RANDOM_WEIGHTS)
+"""What a method has to be better than to be worth its price; ``right`` where it is known."""
+
 TASK_PRIORITIZATION = "dynamictaskprioritization"
 
 MULTI_TERM_OPTIMIZERS: Mapping[str, type[AutoBalance | MTAdam]] = MappingProxyType(
@@ -34,7 +55,7 @@ MULTI_TERM_OPTIMIZERS: Mapping[str, type[AutoBalance | MTAdam]] = MappingProxyTy
 Nowhere else in the benchmarks are they listed: compare, bench and list read them here.
 """
 
-_WORDS: Mapping[str, OptionValue] = {"true": True, "false": False, "none": None}
+_WORDS: Mapping[str, Scalar] = {"true": True, "false": False, "none": None}
 
 
 @dataclass(frozen=True)
@@ -58,6 +79,21 @@ class Method:
         """The method as a user writes it, options sorted: what its results are filed under."""
         options = (f"{key}={_write(self.options[key])}" for key in sorted(self.options))
         return ":".join((self.name, *options))
+
+    @property
+    def alternatives(self) -> tuple[Method, ...]:
+        """The methods to choose among, one for each combination of `Choice`; or itself alone.
+
+        Example:
+            >>> (grid,) = parse_methods("gradnorm:alpha=0|1.5:every=1|10")
+            >>> [method.label for method in grid.alternatives][:2]
+            ['gradnorm:alpha=0:every=1', 'gradnorm:alpha=0:every=10']
+        """
+        open_ = {key: value for key, value in self.options.items() if isinstance(value, Choice)}
+        return tuple(
+            replace(self, options={**self.options, **dict(zip(open_, values, strict=True))})
+            for values in itertools.product(*(choice.values for choice in open_.values()))
+        )
 
 
 def method_names() -> tuple[str, ...]:
@@ -87,7 +123,8 @@ def parse_methods(text: str) -> tuple[Method, ...]:
 
     Args:
         text: Names separated by commas, each with options after colons, for example
-            ``"equal,gradnorm:alpha=0.12:every=10,fixed:weights=1/0.01"``.
+            ``"equal,gradnorm:alpha=0.12:every=10,fixed:weights=1/0.01"``. Values between bars are
+            to choose among: ``"gradnorm:alpha=0|0.5|1.5"``.
 
     Returns:
         The methods, in order, each once.
@@ -211,6 +248,14 @@ def _parse_option(method: str, text: str) -> tuple[str, OptionValue]:
 
 
 def _read(text: str) -> OptionValue:
+    if "|" not in text:
+        return _read_one(text)
+    values = [_read_one(part.strip()) for part in text.split("|") if part.strip()]
+    distinct = tuple({_write(value): value for value in values}.values())
+    return Choice(distinct) if len(distinct) > 1 else distinct[0] if distinct else text
+
+
+def _read_one(text: str) -> Scalar:
     if text.lower() in _WORDS:
         return _WORDS[text.lower()]
     try:
@@ -227,6 +272,8 @@ def _read_number(text: str) -> int | float:
 
 
 def _write(value: OptionValue) -> str:
+    if isinstance(value, Choice):
+        return "|".join(map(_write, value.values))
     if isinstance(value, list):
         return "/".join(f"{number:g}" for number in value)
     return str(value)

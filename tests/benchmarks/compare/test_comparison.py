@@ -5,10 +5,11 @@ import dataclasses
 import pytest
 
 from equipoise.benchmarks.compare import fingerprint
-from equipoise.benchmarks.compare.comparison import check, compare, outdated
+from equipoise.benchmarks.compare.checking import check, outdated
+from equipoise.benchmarks.compare.comparison import compare
 from equipoise.benchmarks.compare.report import read_standings
 from equipoise.benchmarks.compare.results import Results
-from equipoise.benchmarks.compare.step_times import read_timing
+from equipoise.benchmarks.compare.timing_file import read_timing
 from equipoise.benchmarks.methods import parse_methods
 from equipoise.benchmarks.refusal import RequestError
 from tests.benchmarks.compare.conftest import OPTIONS
@@ -23,20 +24,20 @@ class Notes:
         self.runs = []
         self.to_do = None
 
-    def planned(self, to_do):
-        self.to_do = len(to_do)
+    def planned(self, to_do, done):
+        self.to_do = len(to_do) if self.to_do is None else self.to_do
 
     def timing(self):
         pass
 
-    def started(self, run):
+    def started(self, cell):
         if len(self.runs) == self.stop_after:
             raise KeyboardInterrupt
 
-    def stepped(self, step, metric):
+    def stepped(self, cell, step, metric):
         pass
 
-    def finished(self, run):
+    def finished(self, cell, run):
         self.runs.append((run.balancer, run.seed))
 
 
@@ -49,7 +50,9 @@ def test_runs_go_seed_by_seed_and_are_kept_with_their_prices(comparison):
     assert notes.runs == ALL
     kept = Results(comparison.folder).read()
     assert [(run.balancer, run.seed) for run in kept] == ALL
-    assert set(read_timing(comparison.folder, comparison.experiment)) == {label for label, _ in ALL}
+    assert set(read_timing(comparison.folder, comparison.experiment).ratios) == {
+        label for label, _ in ALL
+    }
 
 
 @pytest.mark.parametrize("stop_after", [0, 3, 5])

@@ -4,7 +4,8 @@ import io
 
 from rich.console import Console
 
-from equipoise.benchmarks.compare.comparison import check, compare
+from equipoise.benchmarks.compare.checking import check
+from equipoise.benchmarks.compare.comparison import compare
 from equipoise.benchmarks.compare.console import LiveBars, ranking_table, weights_table
 from equipoise.benchmarks.compare.statistics import standings
 

@@ -13,7 +13,8 @@ from equipoise.benchmarks.compare.report import headline, read_standings, render
 from equipoise.benchmarks.compare.request import parse_seeds
 from equipoise.benchmarks.compare.results import Results
 from equipoise.benchmarks.compare.statistics import standings
-from equipoise.benchmarks.compare.step_times import write_timing
+from equipoise.benchmarks.compare.step_times import Prices
+from equipoise.benchmarks.compare.timing_file import write_timing
 from equipoise.benchmarks.refusal import RequestError
 from tests.benchmarks.compare.conftest import EXPERIMENT, OPTIONS
 
@@ -26,7 +27,7 @@ def folder(tmp_path, runs):
     results = Results(tmp_path)
     for run in runs:
         results.append(run)
-    write_timing(tmp_path, EXPERIMENT, {"equal": 1.02, "mtadam": 2.5})
+    write_timing(tmp_path, EXPERIMENT, Prices({"equal": 1.02, "mtadam": 2.5}))
     return tmp_path
 
 

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import dataclasses
 
-from equipoise.benchmarks.compare.step_times import read_timing, relative_step_times, write_timing
+from equipoise.benchmarks.compare.step_times import Prices, measure_prices
+from equipoise.benchmarks.compare.timing_file import read_timing, write_timing
 from tests.benchmarks.compare.conftest import EXPERIMENT, OPTIONS
 from tests.benchmarks.small import problem
 
 
 def test_every_method_gets_a_positive_ratio(comparison):
-    ratios = relative_step_times(problem(), comparison.methods, OPTIONS, seed=0)
+    ratios = measure_prices(problem(), comparison.methods, OPTIONS, seed=0).ratios
     assert list(ratios) == ["equal", "gradnorm:every=2", "mtadam"]
     assert all(ratio > 0 for ratio in ratios.values())
 
@@ -29,7 +30,7 @@ def test_all_methods_take_turns_with_the_plain_sum(comparison):
 
     starts = []
     watched = dataclasses.replace(problem(), start=start)
-    relative_step_times(watched, comparison.methods, OPTIONS, seed=0)
+    measure_prices(watched, comparison.methods, OPTIONS, seed=0)
     turns = [place for place, before in zip(taken[1:], taken, strict=False) if place != before]
     plain = 3  # started after the three methods
     pairs = list(zip(turns[-2 * 3 * 7 :: 2], turns[-2 * 3 * 7 + 1 :: 2], strict=True))
@@ -39,14 +40,14 @@ def test_all_methods_take_turns_with_the_plain_sum(comparison):
 
 
 def test_ratios_of_other_methods_stay_and_those_of_other_options_do_not(tmp_path):
-    write_timing(tmp_path, EXPERIMENT, {"equal": 1.0, "mtadam": 2.0})
-    write_timing(tmp_path, EXPERIMENT, {"mtadam": 3.0})
-    assert read_timing(tmp_path, EXPERIMENT) == {"equal": 1.0, "mtadam": 3.0}
+    write_timing(tmp_path, EXPERIMENT, Prices({"equal": 1.0, "mtadam": 2.0}))
+    write_timing(tmp_path, EXPERIMENT, Prices({"mtadam": 3.0}))
+    assert read_timing(tmp_path, EXPERIMENT).ratios == {"equal": 1.0, "mtadam": 3.0}
     longer = dataclasses.replace(EXPERIMENT, options=dataclasses.replace(OPTIONS, batch_size=4))
-    assert read_timing(tmp_path, longer) == {}
-    write_timing(tmp_path, longer, {"equal": 4.0})
-    assert read_timing(tmp_path, EXPERIMENT) == {}
+    assert read_timing(tmp_path, longer).ratios == {}
+    write_timing(tmp_path, longer, Prices({"equal": 4.0}))
+    assert read_timing(tmp_path, EXPERIMENT).ratios == {}
 
 
 def test_nothing_measured_is_no_ratio(tmp_path):
-    assert read_timing(tmp_path, EXPERIMENT) == {}
+    assert read_timing(tmp_path, EXPERIMENT).ratios == {}

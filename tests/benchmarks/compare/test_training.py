@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from equipoise.benchmarks.compare.request import TrainingOptions
-from equipoise.benchmarks.compare.training import batches, start_trial, steps_per_epoch, train
+from equipoise.benchmarks.compare.stream import batches, steps_per_epoch
+from equipoise.benchmarks.compare.training import start_trial, train
 from equipoise.benchmarks.methods import Method, methods_for
 from tests.benchmarks.compare.conftest import OPTIONS
 from tests.benchmarks.small import problem

@@ -113,7 +113,9 @@ def parse_priced_methods(text: str) -> list[Method]:
     bare = [part for part in parts if part.lower() == FIXED]
     others = ",".join(part for part in parts if part not in bare)
     methods = [Method(FIXED)] if bare else []
-    return [*methods, *parse_methods(others)] if others or not bare else methods
+    if bare and not others:
+        return methods
+    return [*methods, *(each for method in parse_methods(others) for each in method.alternatives)]
 
 
 def parse_counts(option: str, text: str) -> tuple[int, ...]:

@@ -1,23 +1,27 @@
-"""The comparison itself: every method on every seed, each finished run kept at once."""
+"""The comparison itself: what it consists of, and its runs, each finished one kept at once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
+from equipoise.benchmarks.compare.cells import Cell, next_cells
+from equipoise.benchmarks.compare.engines.engine import Engine, Watcher
+from equipoise.benchmarks.compare.engines.in_process import InProcess
 from equipoise.benchmarks.compare.fingerprint import take_fingerprint
 from equipoise.benchmarks.compare.request import TrainingOptions
 from equipoise.benchmarks.compare.results import Results
+from equipoise.benchmarks.compare.rows import Row, rows_of
 from equipoise.benchmarks.compare.run import Experiment, Run
-from equipoise.benchmarks.compare.step_times import read_timing, relative_step_times, write_timing
-from equipoise.benchmarks.compare.trainers import build_trainer
-from equipoise.benchmarks.compare.training import batches, start_trial, steps_per_epoch, train
+from equipoise.benchmarks.compare.search import NO_SEARCH, Search
+from equipoise.benchmarks.compare.selection import Finished, chosen
+from equipoise.benchmarks.compare.step_times import UNPRICED, Prices, measure_prices
+from equipoise.benchmarks.compare.timing_file import read_timing, write_timing
 from equipoise.benchmarks.methods import Method
 from equipoise.benchmarks.problem import Problem
-from equipoise.benchmarks.refusal import RequestError
 
 
 @dataclass(frozen=True)
@@ -26,10 +30,11 @@ class Comparison:
 
     Args:
         problem: What is trained.
-        methods: The rows.
+        methods: The rows; their options may be a `Choice`.
         seeds: Each method is trained once with each.
         options: How all of them are trained.
         folder: Gets `results.jsonl` and `timing.json`.
+        search: What is tried, and chosen on validation data.
     """
 
     problem: Problem
@@ -37,6 +42,7 @@ class Comparison:
     seeds: Sequence[int]
     options: TrainingOptions
     folder: Path
+    search: Search = NO_SEARCH
 
     @cached_property
     def experiment(self) -> Experiment:
@@ -44,133 +50,99 @@ class Comparison:
         fingerprint = take_fingerprint(self.problem, self.options.batch_size)
         return Experiment(self.problem.name, self.options, fingerprint)
 
+    def rows(self, prices: Prices = UNPRICED) -> tuple[Row, ...]:
+        """What it consists of, as far as that is known before anything is trained."""
+        return rows_of(self.methods, self.options, self.search, self.problem.losses, prices)
 
-@dataclass(frozen=True)
-class Planned:
-    """A run still to do."""
+    def next_cells(self, rows: Sequence[Row], finished: Finished) -> list[Cell]:
+        """What can be trained now."""
+        return next_cells(rows, finished, self.seeds, self.search.seeds_for_choosing(self.seeds))
 
-    method: Method
-    seed: int
+    def finished(self) -> Finished:
+        """Its finished runs, and others of the same problem.
+
+        Raises:
+            RequestError: If `results.jsonl` cannot be read.
+        """
+        now = (self.experiment.problem, self.experiment.fingerprint)
+        runs = Results(self.folder).read()
+        return Finished([run for run in runs if (run.problem.name, run.fingerprint) == now])
+
+    def has_result(self) -> bool:
+        """Whether there is a row to show: one that is chosen among variants waits for all."""
+        rows, finished = self.rows(read_timing(self.folder, self.experiment)), self.finished()
+        best = chosen(rows, finished, self.search.seeds_for_choosing(self.seeds))
+        return any(finished.of(variant, self.seeds) for variant in best.values())
 
 
-class Observer(Protocol):
+class Observer(Watcher, Protocol):
     """Is told how a comparison goes."""
 
-    def planned(self, to_do: Sequence[Planned]) -> None:
-        """Before the first run: what is still to do."""
+    def planned(self, to_do: Sequence[Cell], done: Mapping[str, int]) -> None:
+        """Before the first run of each stage: what is to do now, and each row's finished runs."""
 
     def timing(self) -> None:
         """Before the steps' prices are measured."""
 
-    def started(self, run: Planned) -> None:
-        """Before each run."""
-
-    def stepped(self, step: int, metric: float) -> None:
-        """After each step."""
-
-    def finished(self, run: Run) -> None:
+    def finished(self, cell: Cell, run: Run) -> None:
         """After each run, when it is on the disk."""
 
 
-def check(comparison: Comparison) -> int:
-    """Takes one step with every method, so that a wrong request is met before anything starts.
-
-    Args:
-        comparison: What is going to run.
-
-    Returns:
-        How many steps a run has.
-
-    Raises:
-        RequestError: If a method cannot be built for this problem, or cannot train it.
-    """
-    problem, options, seed = comparison.problem, comparison.options, comparison.seeds[0]
-    for method in comparison.methods:
-        trial = start_trial(problem, seed)
-        trainer = build_trainer(method, problem, trial, options.lr)
-        losses = trial.compute_losses(*next(batches(trial, options, seed)))
-        try:
-            trainer.step(losses)
-        except (RuntimeError, TypeError, ValueError) as error:
-            raise RequestError(f"{method.label} cannot train {problem.name}: {error}") from error
-    return options.epochs * steps_per_epoch(start_trial(problem, seed), options)
-
-
-def compare(comparison: Comparison, observer: Observer) -> None:
+def compare(comparison: Comparison, observer: Observer, engine: Engine | None = None) -> None:
     """Runs what has not been run yet, seed by seed, so that a stop leaves comparable rows.
 
     Args:
         comparison: What to run; `check` tells whether it can.
         observer: Is told how it goes.
+        engine: Who trains; by default this process. It is closed at the end.
 
     Raises:
         RequestError: If the folder's files cannot be read; nothing in them is changed then.
     """
     results = Results(comparison.folder)
-    to_do = _unfinished(comparison, results.read())
-    read_timing(comparison.folder, comparison.experiment)
+    results.read()
+    prices = read_timing(comparison.folder, comparison.experiment)
     results.repair()
-    observer.planned(to_do)
-    if to_do:
-        observer.timing()
-        _measure_timing(comparison)
-    for planned in to_do:
-        observer.started(planned)
-        run = train(
-            comparison.problem,
-            planned.method,
-            comparison.options,
-            planned.seed,
-            watch=observer.stepped,
-            fingerprint=comparison.experiment.fingerprint,
-        )
+    # Where time is what all are given, prices decide what the runs are.
+    if comparison.options.seconds is not None:
+        prices = _with_all_prices(comparison, prices, observer)
+    rows = comparison.rows(prices)
+    to_do = _next(comparison, rows, observer)
+    if to_do and comparison.options.seconds is None:
+        _with_all_prices(comparison, prices, observer)
+    trains = engine or InProcess(comparison.problem, comparison.experiment.fingerprint)
+    try:
+        while to_do:
+            _train(to_do, trains, results, observer)
+            to_do = _next(comparison, rows, observer)
+    finally:
+        trains.close()
+
+
+def _next(comparison: Comparison, rows: Sequence[Row], observer: Observer) -> list[Cell]:
+    """What can be trained now; the observer is told it beside what is there."""
+    finished = comparison.finished()
+    to_do = comparison.next_cells(rows, finished)
+    seeds = comparison.seeds
+    done = {row.label: sum(len(finished.of(each, seeds)) for each in row.variants) for row in rows}
+    observer.planned(to_do, done)
+    return to_do
+
+
+def _train(cells: Sequence[Cell], engine: Engine, results: Results, observer: Observer) -> None:
+    asked = {cell.key: cell for cell in cells}
+    for run in engine.run(cells, observer):
         results.append(run)
-        observer.finished(run)
+        observer.finished(asked[run.balancer, run.options, run.seed], run)
 
 
-def outdated(comparison: Comparison) -> str:
-    """Says which finished runs do not count, because the problem is no longer the same.
-
-    Args:
-        comparison: What is going to run.
-
-    Returns:
-        One sentence; empty where there is no such run. The runs stay in the file: they count again
-        once the problem is what it was.
-
-    Raises:
-        RequestError: If `results.jsonl` cannot be read.
-    """
-    now = comparison.experiment
-    wanted = {(method.label, seed) for method in comparison.methods for seed in comparison.seeds}
-    old = [
-        run.fingerprint
-        for run in Results(comparison.folder).read()
-        if replace(run.experiment, fingerprint=now.fingerprint) == now
-        and run.fingerprint != now.fingerprint
-        and (run.balancer, run.seed) in wanted
-    ]
-    if not old:
-        return ""
-    changed = dict.fromkeys(word for found in old for word in now.fingerprint.differences(found))
-    return (
-        f"{len(old)} finished runs are of an earlier {comparison.problem.name} "
-        f"({', '.join(changed)} differ); they are kept, and do not count here."
-    )
-
-
-def _unfinished(comparison: Comparison, runs: Sequence[Run]) -> list[Planned]:
-    finished = {run.key for run in runs}
-    return [
-        Planned(method, seed)
-        for seed in comparison.seeds
-        for method in comparison.methods
-        if (comparison.experiment, method.label, seed) not in finished
-    ]
-
-
-def _measure_timing(comparison: Comparison) -> None:
-    ratios = relative_step_times(
-        comparison.problem, comparison.methods, comparison.options, comparison.seeds[0]
-    )
-    write_timing(comparison.folder, comparison.experiment, ratios)
+def _with_all_prices(comparison: Comparison, prices: Prices, observer: Observer) -> Prices:
+    """The kept prices, and those that are missing, measured now."""
+    variants = [variant for row in comparison.rows() for variant in row.variants]
+    wanted = {variant.priced_as.label: variant.priced_as for variant in variants}
+    missing = [method for label, method in wanted.items() if label not in prices.ratios]
+    if not missing:
+        return prices
+    observer.timing()
+    found = measure_prices(comparison.problem, missing, comparison.options, comparison.seeds[0])
+    return write_timing(comparison.folder, comparison.experiment, found)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from equipoise.benchmarks.compare.comparison import Comparison
 from equipoise.benchmarks.diagnose.kept import read_diagnosis, write_diagnosis
-from equipoise.benchmarks.diagnose.problem import diagnose_problem
+from equipoise.benchmarks.diagnose.problem import BATCHES, diagnose_problem
 from equipoise.benchmarks.refusal import RequestError
 
 
@@ -25,7 +27,8 @@ def diagnosed(comparison: Comparison) -> str:
     summary = read_diagnosis(comparison.folder, comparison.experiment)
     if summary is None:
         try:
-            found = diagnose_problem(comparison.problem, comparison.options, comparison.seeds[0])
+            options = replace(comparison.options, epochs=None, steps=BATCHES)
+            found = diagnose_problem(comparison.problem, options, comparison.seeds[0])
         except RequestError as error:
             return str(error)
         summary = found.summary

@@ -7,6 +7,9 @@ import shlex
 from collections.abc import Sequence
 from html import escape
 
+from equipoise.benchmarks.compare.plan import PLAN_NAME
+from equipoise.benchmarks.compare.request import TrainingOptions
+from equipoise.benchmarks.compare.rows import RETRAINED_ENDING
 from equipoise.benchmarks.compare.run import Run
 from equipoise.benchmarks.compare.statistics import Standing
 from equipoise.benchmarks.methods import PLAIN_SUM, RIGHT, method_names, summary
@@ -48,7 +51,7 @@ def _methods(rows: Sequence[Standing]) -> list[tuple[str, str]]:
     known, found = set(method_names()), []
     for row in rows:
         name, _, options = row.balancer.partition(":")
-        if name in known:
+        if name in known and not row.balancer.endswith(RETRAINED_ENDING):
             also = f" Here with {options.replace(':', ', ')}." if options else ""
             found.append((row.title, summary(name) + also))
     return found
@@ -75,25 +78,36 @@ def command(rows: Sequence[Standing]) -> str:
 
     Returns:
         A line for a shell. Results name a problem and not the module that a user wrote it in: there
-        ``module:function`` stands for it.
+        ``module:function`` stands for it. What was chosen among variants is in the plan's file.
     """
+    if any(row.tried for row in rows):
+        return f"equipoise compare {PLAN_NAME}"  # more than a line can hold
     run = rows[0].runs[0]
     seeds = sorted({found.seed for row in rows for found in row.runs})
     counted = str(len(seeds)) if seeds == list(range(len(seeds))) else ",".join(map(str, seeds))
+    balancers = sorted((row.balancer for row in rows), key=_references_first)
     return shlex.join(
         [
             *("equipoise", "compare"),
             run.problem.name if run.problem.name in PROBLEMS else "module:function",
-            *(
-                "--balancers",
-                ",".join(sorted((row.balancer for row in rows), key=_references_first)),
-            ),
+            *("--balancers", ",".join(balancers)),
             *("--seeds", f"{counted}," if len(seeds) == 1 and seeds != [0] else counted),
-            *("--epochs", str(run.options.epochs)),
-            *("--batch-size", str(run.options.batch_size)),
-            *("--lr", f"{run.options.lr:g}"),
+            *_written(run.options),
         ]
     )
+
+
+def _written(options: TrainingOptions) -> list[str]:
+    """Options as the command line takes them, those left out that have no value."""
+    values = {
+        "--epochs": options.epochs,
+        "--steps": options.steps,
+        "--batch-size": options.batch_size,
+        "--lr": f"{options.lr:g}",
+        "--optimizer": options.optimizer or None,
+    }
+    pairs = ((name, str(value)) for name, value in values.items() if value is not None)
+    return [word for pair in pairs for word in pair]
 
 
 def _references_first(label: str) -> tuple[bool, str]:

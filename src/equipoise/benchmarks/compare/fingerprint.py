@@ -13,6 +13,9 @@ import torch
 from torch import Tensor
 
 import equipoise as eq
+from equipoise.benchmarks.compare.request import TrainingOptions
+from equipoise.benchmarks.compare.stream import Batch, endless_batches
+from equipoise.benchmarks.measuring import measuring
 from equipoise.benchmarks.problem import Problem, Trial
 
 _PROBED_SEED = 0
@@ -58,14 +61,15 @@ UNKNOWN = Fingerprint()
 """Of results that were written before there were fingerprints."""
 
 
-def take_fingerprint(problem: Problem, batch_size: int) -> Fingerprint:
+def take_fingerprint(problem: Problem, batch_size: int | None) -> Fingerprint:
     """The fingerprint of a problem as it is now.
 
     One seed speaks for all: seeds differ in what is drawn, and what is probed is how it is made.
 
     Args:
         problem: Started once, with a trial of its own, which the probe may change.
-        batch_size: Samples in the batch whose losses are probed.
+        batch_size: Samples in the batch whose losses are probed; ``None`` where the problem makes
+            its own batches.
 
     Returns:
         Its fingerprint.
@@ -80,7 +84,7 @@ def take_fingerprint(problem: Problem, batch_size: int) -> Fingerprint:
         content=digest.hexdigest()[:16],
         equipoise=eq.__version__,
         torch=torch.__version__,
-        device=_device_name(trial.data[0].device),
+        device=_device_name(trial.device),
     )
 
 
@@ -99,18 +103,33 @@ def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 
-def _content(problem: Problem, trial: Trial, batch_size: int) -> Iterator[bytes]:
+def _content(problem: Problem, trial: Trial, batch_size: int | None) -> Iterator[bytes]:
     yield repr((problem.losses, problem.metric, problem.higher_is_better)).encode()
-    for tensor in trial.data:
+    if problem.metrics:
+        yield repr(problem.metrics).encode()
+    data, batch = _probed(trial, batch_size)
+    for tensor in data:
         yield from _bytes_of("data", tensor)
     for name, tensor in trial.model.state_dict().items():
         yield from _bytes_of(name, tensor)
-    yield _rounded("metric", trial.evaluate())
-    losses = trial.compute_losses(*(tensor[:batch_size] for tensor in trial.data))
-    for name, loss in losses.items():
+    with measuring(trial.model):
+        summary, metrics = problem.judge(trial.evaluate())
+    yield _rounded("metric", summary)
+    for name, value in metrics.items() if problem.metrics else ():
+        yield _rounded(name, value)
+    for name, loss in trial.compute_losses(*batch).items():
         yield _rounded(name, loss.item())
     for name, weight in (trial.right_weights or {}).items():
         yield _rounded(name, weight)
+
+
+def _probed(trial: Trial, batch_size: int | None) -> tuple[list[Tensor], Batch]:
+    """The data, as much of them as is at hand, and a batch of them."""
+    if isinstance(trial.data, tuple):
+        return list(trial.data), tuple(tensor[:batch_size] for tensor in trial.data)
+    options = TrainingOptions(epochs=None, batch_size=batch_size, lr=1.0, steps=1)
+    batch = next(endless_batches(trial, options, _PROBED_SEED))
+    return [part for part in batch if isinstance(part, Tensor)], batch
 
 
 def _bytes_of(name: str, tensor: Tensor) -> Iterator[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 from importlib.resources import files
 from math import isnan
@@ -12,20 +13,24 @@ from string import Template
 import plotly.graph_objects as go
 
 from equipoise.benchmarks.compare.explained import explained, provenance
+from equipoise.benchmarks.compare.outline import kept_plan, outline
+from equipoise.benchmarks.compare.paired import ranks
 from equipoise.benchmarks.compare.pictures import (
     losses_picture,
     metric_picture,
     ranking_picture,
+    tasks_picture,
     weights_picture,
 )
-from equipoise.benchmarks.compare.results import FILE_NAME, Results
-from equipoise.benchmarks.compare.run import Experiment, Run
-from equipoise.benchmarks.compare.statistics import Standing, standings
-from equipoise.benchmarks.compare.step_times import read_timing
-from equipoise.benchmarks.compare.table import ranking_cells
+from equipoise.benchmarks.compare.plan import Plan
+from equipoise.benchmarks.compare.reading import read_standings
+from equipoise.benchmarks.compare.run import Experiment
+from equipoise.benchmarks.compare.sentences import headline, protocol, verdict
+from equipoise.benchmarks.compare.statistics import Standing
+from equipoise.benchmarks.compare.table import RankingColumn, detail_columns, ranking_columns
+from equipoise.benchmarks.compare.tradeoff import tradeoff_picture
 from equipoise.benchmarks.diagnose.kept import read_diagnosis
 from equipoise.benchmarks.diagnose.outcome import outcome
-from equipoise.benchmarks.methods import PLAIN_SUM, RIGHT
 from equipoise.benchmarks.refusal import RequestError
 from equipoise.monitor.diagnosis_summary import Summary
 from equipoise.pages.files import write_atomically
@@ -33,47 +38,6 @@ from equipoise.pages.page_frame import embed, render_page
 from equipoise.pages.picture_frame import for_phones
 
 REPORT_NAME = "report.html"
-
-
-def read_standings(folder: Path, experiment: Experiment | None = None) -> list[Standing]:
-    """The ranking of an experiment.
-
-    Args:
-        folder: Holds `results.jsonl`. Runs of other experiments are kept there, and left out here.
-        experiment: Which; by default that of the last line, for which the folder was last used.
-
-    Returns:
-        One row for each method, best first.
-
-    Raises:
-        RequestError: If the folder has no finished run, or its results cannot be read.
-    """
-    runs = Results(folder).read()
-    wanted = runs[-1].experiment if runs and experiment is None else experiment
-    chosen = [run for run in runs if run.experiment == wanted]
-    if wanted is None or not chosen:
-        raise RequestError(
-            f"{folder / FILE_NAME} holds no finished run; run equipoise compare first."
-        )
-    _check_comparable(folder, chosen)
-    return standings(chosen, read_timing(folder, wanted))
-
-
-def _check_comparable(folder: Path, runs: Sequence[Run]) -> None:
-    """Refuses runs that the same problem and options cannot have left."""
-    for run in runs:
-        if _shape(run) != _shape(runs[0]):
-            raise RequestError(
-                f"{folder / FILE_NAME}: {run.balancer} with seed {run.seed} was recorded at other "
-                f"steps, or with other losses or another metric, than {runs[0].balancer} with seed "
-                f"{runs[0].seed}; delete the line of the one that is wrong."
-            )
-
-
-def _shape(run: Run) -> tuple[object, ...]:
-    facts, trajectory = run.problem, run.trajectory
-    metric = (facts.metric, facts.higher_is_better)
-    return metric, list(trajectory.losses), trajectory.steps, run.metric_steps
 
 
 def write_report(folder: Path, rows: Sequence[Standing] | None = None) -> Path:
@@ -91,7 +55,12 @@ def write_report(folder: Path, rows: Sequence[Standing] | None = None) -> Path:
             there before stays then.
     """
     rows = read_standings(folder) if rows is None else rows
-    html = render(rows, read_diagnosis(folder, rows[0].runs[0].experiment))
+    plan = kept_plan(folder)
+    html = render(
+        rows,
+        read_diagnosis(folder, _experiment(rows, plan)),
+        None if plan is None else plan.goal,
+    )
     page = folder / REPORT_NAME
     try:
         write_atomically(page, html)
@@ -100,12 +69,21 @@ def write_report(folder: Path, rows: Sequence[Standing] | None = None) -> Path:
     return page
 
 
-def render(rows: Sequence[Standing], diagnosis: Summary | None = None) -> str:
+def _experiment(rows: Sequence[Standing], plan: Plan | None) -> Experiment:
+    """What was diagnosed: the options as they were asked for, before anything was chosen."""
+    experiment = rows[0].runs[0].experiment
+    return experiment if plan is None else replace(experiment, options=outline(plan).options)
+
+
+def render(
+    rows: Sequence[Standing], diagnosis: Summary | None = None, goal: float | None = None
+) -> str:
     """The page.
 
     Args:
         rows: Best first, at least one.
         diagnosis: Of the problem, before it was trained.
+        goal: A value of the metric, for a column on how often it was reached.
 
     Returns:
         HTML with the pictures, plotly.js and the styles in it.
@@ -117,7 +95,7 @@ def render(rows: Sequence[Standing], diagnosis: Summary | None = None) -> str:
         .joinpath("report_body.html")
         .read_text(encoding="utf-8")
     )
-    names = rows[0].final_weights
+    names, columns = rows[0].final_weights, [*ranking_columns(rows), *detail_columns(rows, goal)]
     filled = Template(body).substitute(
         title=escape(title),
         headline=escape(headline(rows)),
@@ -125,7 +103,13 @@ def render(rows: Sequence[Standing], diagnosis: Summary | None = None) -> str:
         protocol=escape(protocol(rows)),
         diagnosis="" if diagnosis is None else _diagnosed(diagnosis, rows),
         metric=escape(problem.metric),
-        ranking_rows="\n".join(_ranking_row(rank, row) for rank, row in enumerate(rows, start=1)),
+        verdict=escape(verdict(rows)),
+        ranking_heads="".join(_head(column) for column in columns),
+        ranking_rows="\n".join(
+            _ranking_row(rank, row, columns) for rank, row in zip(ranks(rows), rows, strict=True)
+        ),
+        tasks=_optional(tasks_picture(rows), "tasks", _TASKS),
+        tradeoff=_optional(tradeoff_picture(rows), "tradeoff", _TRADEOFF),
         weight_heads="".join(f'<th scope="col">{escape(name)}</th>' for name in names),
         weight_rows="\n".join(_weight_row(row) for row in rows),
         explained=explained(rows),
@@ -147,73 +131,30 @@ def _diagnosed(diagnosis: Summary, rows: Sequence[Standing]) -> str:
     return f"\n<h2>The diagnosis before training</h2>\n{came_true}\n{diagnosis.as_html()}\n"
 
 
-def headline(rows: Sequence[Standing]) -> str:
-    """One sentence that says what the comparison showed.
-
-    Args:
-        rows: Best first, at least one.
-
-    Returns:
-        The best method beside the plain sum and, where it is known, the right weights.
-    """
-    problem = rows[0].runs[0].problem
-    found = {row.balancer: row for row in rows}
-    methods = [row for row in rows if row.balancer not in (PLAIN_SUM, RIGHT)]
-    if not methods:
-        return f"{problem.name}: {rows[0].title} reaches {problem.metric} {rows[0].result}."
-    best, plain, right = methods[0], found.get(PLAIN_SUM), found.get(RIGHT)
-    sentence = _reached(best.title, f"reaches {problem.metric}", best)
-    if plain:
-        sentence += f"; {_reached('the plain sum of the losses', 'reaches', plain)}"
-    if right:
-        sentence += f", {_reached('the right weights, known beforehand,', 'reach', right)}"
-    if best.failures:
-        return f"No balancer has a result for every seed: {sentence}."
-    if plain and _before(plain, best, rows):
-        return f"No balancer beats the plain sum here: {sentence}."
-    return f"{sentence}."
+def _head(column: RankingColumn) -> str:
+    return f'<th scope="col">{escape(column.head).replace(chr(10), "<br>")}</th>'
 
 
-def _reached(who: str, reaches: str, row: Standing) -> str:
-    """What a row reached, in words; a mean over the seeds that survived is called one."""
-    if not row.metric.count:
-        return f"{who} had no result ({row.failures})"
-    reached = f"{who} {reaches} {row.metric.mean:.3f}"
-    return f"{reached} on the seeds that remain ({row.failures})" if row.failures else reached
-
-
-def _before(first: Standing, second: Standing, rows: Sequence[Standing]) -> bool:
-    order = [row.balancer for row in rows]
-    return order.index(first.balancer) < order.index(second.balancer)
-
-
-def protocol(rows: Sequence[Standing]) -> str:
-    """One sentence that says how the runs were made.
-
-    Args:
-        rows: At least one.
-
-    Returns:
-        Epochs, batch size, learning rate and seeds.
-    """
-    options = rows[0].runs[0].options
-    counts = sorted({len(row.runs) for row in rows})
-    seeds = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    interval = (
-        "one seed gives no interval"
-        if counts[-1] == 1
-        else "intervals and bands are 95 % t-intervals over the seeds"
-    )
-    return (
-        f"Every method trained the same model on the same batches with Adam's learning rate "
-        f"{options.lr:g}, {options.epochs} epochs in batches of {options.batch_size}; "
-        f"seeds for each method: {seeds}; {interval}."
-    )
-
-
-def _ranking_row(rank: int, row: Standing) -> str:
-    numbers = "".join(f"<td>{escape(cell)}</td>" for cell in ranking_cells(row))
+def _ranking_row(rank: str, row: Standing, columns: Sequence[RankingColumn]) -> str:
+    cells = (column.cells.get(row.balancer, "") for column in columns)
+    numbers = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
     return f'<tr><td>{rank}</td><th scope="row">{escape(row.title)}</th>{numbers}</tr>'
+
+
+_TASKS = ("Each metric", "Mean over the seeds, on test data.")
+_TRADEOFF = (
+    "Between two tasks",
+    "Where methods end, with intervals; beyond the curve of fixed weights one is worth its price.",
+)
+
+
+def _optional(figure: go.Figure | None, name: str, words: tuple[str, str]) -> str:
+    """A part of the page that not every problem gives rise to."""
+    if figure is None:
+        return ""
+    title, text = words
+    opening = f'<figure class="fits" tabindex="0" role="group" aria-label="{title}">'
+    return f"\n<h2>{title}</h2>\n<p>{text}</p>\n{opening}{_drawn(figure, name)}</figure>\n"
 
 
 def _weight_row(row: Standing) -> str:

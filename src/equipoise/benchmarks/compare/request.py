@@ -13,29 +13,56 @@ class TrainingOptions:
     """How every run of one comparison is trained; the same for all methods.
 
     Args:
-        epochs: Passes over the training data.
-        batch_size: Samples per step; a last, smaller batch of an epoch is left out.
+        epochs: Passes over the training data; ``None`` where steps are counted.
+        batch_size: Samples per step; a last, smaller batch of an epoch is left out. ``None`` where
+            the problem makes its own batches.
         lr: The learning rate of Adam, and of the optimizers that take its place.
+        steps: How many, in place of epochs.
+        optimizer: Its name, in place of the problem's own; empty for that.
+        seconds: How long all methods train alike, in place of epochs; the steps of each follow from
+            their price, and stand beside it in its runs.
 
     Raises:
-        RequestError: If one of them is not positive.
+        RequestError: If one of them is not positive, or the length is given twice, or not at all.
 
     Example:
         >>> TrainingOptions(epochs=3, batch_size=32, lr=1e-3).epochs
         3
     """
 
-    epochs: int
-    batch_size: int
+    epochs: int | None
+    batch_size: int | None
     lr: float
+    steps: int | None = None
+    optimizer: str = ""
+    seconds: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                option = name.replace("_", "-")
-                raise RequestError(f"--{option} is at least 1; got {getattr(self, name)}.")
+        for name in ("epochs", "batch_size", "steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise RequestError(f"--{name.replace('_', '-')} is at least 1; got {value}.")
+        lengths = [self.epochs, self.steps if self.seconds is None else self.seconds]
+        if sum(length is not None for length in lengths) != 1:
+            raise RequestError("Give one of --epochs, --steps and --budget, not several.")
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise RequestError(f"--lr is a positive number, for example 0.001; got {self.lr}.")
+
+    @property
+    def length(self) -> str:
+        """How long a run is, in words.
+
+        Example:
+            >>> TrainingOptions(epochs=3, batch_size=32, lr=1e-3).length
+            '3 epochs, batches of 32'
+        """
+        if self.seconds is not None:
+            return self._with_batches(f"{self.seconds:g} s of steps")
+        counted = f"{self.steps} steps" if self.epochs is None else f"{self.epochs} epochs"
+        return self._with_batches(counted)
+
+    def _with_batches(self, counted: str) -> str:
+        return counted if self.batch_size is None else f"{counted}, batches of {self.batch_size}"
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

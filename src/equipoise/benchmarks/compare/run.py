@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from equipoise.benchmarks.compare.fingerprint import UNKNOWN, Fingerprint
 from equipoise.benchmarks.compare.request import TrainingOptions
+from equipoise.benchmarks.metrics import Metric
 from equipoise.benchmarks.schema import conform, read_json
 
 Number: TypeAlias = float | None
@@ -29,6 +30,8 @@ class ProblemFacts:
         metric: What was measured.
         higher_is_better: Whether a larger metric is a better one.
         labels: What some methods' rows are called.
+        metrics: What was measured, where it was several things; ``metric`` is one of them, or
+            sums them up.
     """
 
     name: str
@@ -36,6 +39,7 @@ class ProblemFacts:
     metric: str
     higher_is_better: bool
     labels: dict[str, str] = field(default_factory=dict)
+    metrics: list[Metric] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,8 @@ class Run:
         failure: How it failed, `DIVERGED` or the error that stopped it; ``None`` if it did not.
         fingerprint: What the problem was, and what it was computed with; unknown in results of
             versions that did not write it.
+        metrics: ``[M]`` values for each of the problem's metrics, on test data.
+        validation_curve: ``[M]``, the metric on validation data; empty where there are none.
 
     Raises:
         ValueError: If the parts do not fit together.
@@ -101,11 +107,17 @@ class Run:
     seconds: float
     failure: str | None = None
     fingerprint: Fingerprint = UNKNOWN
+    metrics: dict[str, list[Number]] = field(default_factory=dict)
+    validation_curve: list[Number] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Refuses what would fail, or mislead, once it is drawn beside other runs."""
         losses, weights = self.trajectory.losses, self.trajectory.weights
-        _check_curve("metric_curve", self.metric_steps, self.metric_curve)
+        measured = {"metric_curve": self.metric_curve}
+        measured |= {f"metrics.{name}": curve for name, curve in self.metrics.items()}
+        measured |= {"validation_curve": self.validation_curve} if self.validation_curve else {}
+        for name, curve in measured.items():
+            _check_curve(name, self.metric_steps, curve)
         if not losses:
             raise ValueError("trajectory.losses names no loss")
         if set(losses) != set(weights):
@@ -113,6 +125,11 @@ class Run:
         for kind, values in (("losses", losses), ("weights", weights)):
             for name, curve in values.items():
                 _check_curve(f"trajectory.{kind}.{name}", self.trajectory.steps, curve)
+
+    @property
+    def validation(self) -> Number:
+        """The metric on validation data after the last step; ``None`` where there are none."""
+        return self.validation_curve[-1] if self.validation_curve else None
 
     @property
     def failed(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -114,6 +114,10 @@ class Standing:
         relative_time: Time of a step over that of the plain sum, where it was measured.
         final_weights: For each loss, the mean over the seeds of the last recorded weight.
         runs: The runs themselves.
+        choice: Which variant they are of, and of how many, where it was chosen among several.
+        compute: Time of all runs that the row took, those it was chosen among too, over that of one
+            plain sum for each seed.
+        tried: The runs of each variant, in the order of the plan.
     """
 
     balancer: str
@@ -122,6 +126,9 @@ class Standing:
     relative_time: float | None
     final_weights: dict[str, float]
     runs: list[Run]
+    choice: str = ""
+    compute: float | None = None
+    tried: list[list[Run]] = field(default_factory=list)
 
     @property
     def failed(self) -> float:
@@ -165,19 +172,33 @@ def standings(runs: Sequence[Run], relative_times: Mapping[str, float]) -> list[
     by_method: dict[str, list[Run]] = {}
     for run in runs:
         by_method.setdefault(run.balancer, []).append(run)
-    rows = [_standing(group, relative_times) for group in by_method.values()]
-    sign = -1 if runs and runs[0].problem.higher_is_better else 1
+    rows = [standing(label, group, relative_times.get(label)) for label, group in by_method.items()]
+    return best_first(rows)
+
+
+def best_first(rows: Sequence[Standing]) -> list[Standing]:
+    """Rows in the order of the ranking; see `standings`."""
+    sign = -1 if rows and rows[0].runs[0].problem.higher_is_better else 1
     return sorted(rows, key=lambda row: (row.failed, sign * row.metric.mean))
 
 
-def _standing(runs: list[Run], relative_times: Mapping[str, float]) -> Standing:
-    label = runs[0].balancer
+def standing(label: str, runs: list[Run], relative_time: float | None) -> Standing:
+    """The row of a method.
+
+    Args:
+        label: The method's.
+        runs: Of one variant of it, one for each seed, at least one.
+        relative_time: The price of its step, where it was measured.
+
+    Returns:
+        The row.
+    """
     weights = [run.trajectory.weights for run in runs]
     return Standing(
         balancer=label,
         title=runs[0].problem.labels.get(label, label),
         metric=mean_interval([None if run.failed else run.metric for run in runs]),
-        relative_time=relative_times.get(label),
+        relative_time=relative_time,
         final_weights={
             name: mean_interval([_last(run[name]) for run in weights]).mean for name in weights[0]
         },

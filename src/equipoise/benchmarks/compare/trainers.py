@@ -12,6 +12,7 @@ from torch import Tensor
 
 import equipoise as eq
 from equipoise.benchmarks.baseline import plain_sum
+from equipoise.benchmarks.measuring import measuring
 from equipoise.benchmarks.methods import (
     FIXED,
     MULTI_TERM_OPTIMIZERS,
@@ -35,15 +36,15 @@ class Trainer(Protocol):
 
 
 class PlainSum:
-    """``sum(losses).backward()`` and Adam: what the price of a method is measured against.
+    """``sum(losses).backward()`` and the optimizer: what a method's price is measured against.
 
     Args:
-        trial: Holds the model.
-        lr: Adam's learning rate.
+        trial: Holds the model, and says which optimizer.
+        lr: The learning rate.
     """
 
     def __init__(self, trial: Trial, lr: float) -> None:
-        self.optimizer = torch.optim.Adam(trial.model.parameters(), lr=lr)
+        self.optimizer = trial.optimizer(trial.model.parameters(), lr)
 
     def step(self, losses: Mapping[str, Tensor]) -> None:
         """Updates the model once."""
@@ -56,18 +57,18 @@ class PlainSum:
         return {}
 
 
-class BalancerAndAdam:
-    """A balancer in place of the sum, and Adam.
+class BalancerAndOptimizer:
+    """A balancer in place of the sum, and the optimizer.
 
     Args:
         balancer: Built for the losses of the trial's problem.
-        trial: Holds the model.
-        lr: Adam's learning rate.
+        trial: Holds the model, and says which optimizer.
+        lr: The learning rate.
     """
 
     def __init__(self, balancer: eq.Weighting | eq.Aggregation, trial: Trial, lr: float) -> None:
         self.balancer = balancer
-        self.optimizer = torch.optim.Adam(trial.model.parameters(), lr=lr)
+        self.optimizer = trial.optimizer(trial.model.parameters(), lr)
 
     def step(self, losses: Mapping[str, Tensor]) -> None:
         """Updates the model once."""
@@ -80,13 +81,13 @@ class BalancerAndAdam:
         return self.balancer.weights
 
 
-class PrioritizedTasks(BalancerAndAdam):
+class PrioritizedTasks(BalancerAndOptimizer):
     """Dynamic task prioritization, told every few steps how the tasks do.
 
     Args:
         balancer: Built for the losses of the trial's problem.
         trial: Holds the model and the key performance indices.
-        lr: Adam's learning rate.
+        lr: The learning rate.
         kpis: Gives the indices.
     """
 
@@ -101,13 +102,16 @@ class PrioritizedTasks(BalancerAndAdam):
     ) -> None:
         super().__init__(balancer, trial, lr)
         self.observe = balancer.observe
+        self.model = trial.model
         self.kpis = kpis
         self.taken = 0
 
     def step(self, losses: Mapping[str, Tensor]) -> None:
         """Updates the model once."""
         if self.taken % self.steps_between_kpis == 0:
-            self.observe(self.kpis())
+            with measuring(self.model):
+                indices = self.kpis()
+            self.observe(indices)
         self.taken += 1
         super().step(losses)
 
@@ -182,14 +186,14 @@ def build_trainer(method: Method, problem: Problem, trial: Trial, lr: float) -> 
 
 
 def _build_balancer(method: Method, problem: Problem, trial: Trial, lr: float) -> Trainer:
-    return BalancerAndAdam(_create(method.name, problem, method.options), trial, lr)
+    return BalancerAndOptimizer(_create(method.name, problem, method.options), trial, lr)
 
 
 def _build_right(method: Method, problem: Problem, trial: Trial, lr: float) -> Trainer:
     if trial.right_weights is None:
         raise ValueError(f"{problem.name} does not know the right weights.")
     options = {"weights": trial.right_weights, **method.options}
-    return BalancerAndAdam(_create(FIXED, problem, options), trial, lr)
+    return BalancerAndOptimizer(_create(FIXED, problem, options), trial, lr)
 
 
 def _create(

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from equipoise.benchmarks.compare.fingerprint import UNKNOWN, Fingerprint
+from equipoise.benchmarks.compare.recorder import Recorder
 from equipoise.benchmarks.compare.request import TrainingOptions
-from equipoise.benchmarks.compare.run import DIVERGED, Number, ProblemFacts, Run, Trajectory
+from equipoise.benchmarks.compare.run import DIVERGED, ProblemFacts, Run
+from equipoise.benchmarks.compare.stream import Batch, batches, run_length
 from equipoise.benchmarks.compare.trainers import Trainer, build_trainer
 from equipoise.benchmarks.methods import Method
 from equipoise.benchmarks.problem import Problem, Trial
@@ -21,11 +22,12 @@ from equipoise.benchmarks.problem import Problem, Trial
 OnStep: TypeAlias = Callable[[int, float], None]
 """Called after each step with its number and the metric as it was last measured."""
 
-_RECORDED_POINTS = 60
-_METRIC_POINTS = 20
-
 MAY_FAIL = (ArithmeticError, RuntimeError, TypeError, ValueError)
 """What methods raise on numbers that they cannot work with; other errors are nobody's result."""
+
+
+class MethodError(Exception):
+    """An error of the method, told apart from those of the problem around it."""
 
 
 def start_trial(problem: Problem, seed: int) -> Trial:
@@ -42,29 +44,6 @@ def start_trial(problem: Problem, seed: int) -> Trial:
     trial = problem.start(seed)
     torch.manual_seed(seed)
     return trial
-
-
-def steps_per_epoch(trial: Trial, options: TrainingOptions) -> int:
-    """How many whole batches an epoch has, at least one."""
-    return max(1, len(trial.data[0]) // options.batch_size)
-
-
-def batches(trial: Trial, options: TrainingOptions, seed: int) -> Iterator[tuple[Tensor, ...]]:
-    """The batches of a run, in an order that only the seed decides.
-
-    Args:
-        trial: Holds the data.
-        options: Batch size and number of epochs.
-        seed: Decides the order.
-
-    Yields:
-        The samples of one batch, from each tensor of the data.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    for _ in range(options.epochs):
-        order = torch.randperm(len(trial.data[0]), generator=generator)
-        for chosen in order.split(options.batch_size)[: steps_per_epoch(trial, options)]:
-            yield tuple(tensor[chosen] for tensor in trial.data)
 
 
 def train(
@@ -94,8 +73,7 @@ def train(
     started = time.perf_counter()
     trial = start_trial(problem, seed)
     trainer = build_trainer(method, problem, trial, options.lr)
-    total = options.epochs * steps_per_epoch(trial, options)
-    recorder = _Recorder(problem.losses, trial, total)
+    recorder = Recorder(problem, trial, run_length(trial, options))
     failure = _take_steps(trial, trainer, batches(trial, options, seed), recorder, watch)
     return Run(
         problem=facts_of(problem),
@@ -109,15 +87,41 @@ def train(
         seconds=time.perf_counter() - started,
         failure=failure,
         fingerprint=fingerprint,
+        metrics=recorder.metrics,
+        validation_curve=recorder.validation_curve,
     )
 
 
+def take_step(trial: Trial, trainer: Trainer, batch: Batch) -> Mapping[str, Tensor]:
+    """One step as the problem takes it, with the method's update in it.
+
+    Args:
+        trial: Whose step; where it states none, that of any training: losses, then the update.
+        trainer: The method.
+        batch: What the step is taken with.
+
+    Returns:
+        The losses.
+
+    Raises:
+        MethodError: If the method raises one of `MAY_FAIL`.
+    """
+
+    def update(losses: Mapping[str, Tensor]) -> None:
+        try:
+            trainer.step(losses)
+        except MAY_FAIL as error:
+            raise MethodError(" ".join(f"{type(error).__name__}: {error}".split())) from error
+
+    if trial.step is not None:
+        return trial.step(update, *batch)
+    losses = trial.compute_losses(*batch)
+    update(losses)
+    return losses
+
+
 def _take_steps(
-    trial: Trial,
-    trainer: Trainer,
-    stream: Iterator[tuple[Tensor, ...]],
-    recorder: _Recorder,
-    watch: OnStep,
+    trial: Trial, trainer: Trainer, stream: Iterator[Batch], recorder: Recorder, watch: OnStep
 ) -> str | None:
     """The whole training; returns how it failed, if it did.
 
@@ -126,27 +130,27 @@ def _take_steps(
     """
     for step, batch in enumerate(stream, start=1):
         try:
-            losses = trial.compute_losses(*batch)
-            error = _error_of(trainer, losses)
-            if error is None:
-                recorder.record(step, losses, trainer)
+            losses = take_step(trial, trainer, batch)
+            if step == recorder.total:
+                _finish(trial, trainer)
+            recorder.record(step, losses, trainer)
+        except MethodError as error:
+            recorder.end(step)
+            return f"step {step}: {error}"
         except MAY_FAIL:
             if _is_sound(trial):
                 raise
-            error = DIVERGED
-        if error is not None:
             recorder.end(step)
-            return error if error == DIVERGED else f"step {step}: {error}"
+            return DIVERGED
         watch(step, recorder.metric)
     return None if math.isfinite(recorder.metric) and _is_sound(trial) else DIVERGED
 
 
-def _error_of(trainer: Trainer, losses: Mapping[str, Tensor]) -> str | None:
-    try:
-        trainer.step(losses)
-    except MAY_FAIL as error:
-        return " ".join(f"{type(error).__name__}: {error}".split())
-    return None
+def _finish(trial: Trial, trainer: Trainer) -> None:
+    if trial.finish is not None:
+        weights = trainer.weights()
+        usable = all(math.isfinite(value) and value >= 0 for value in weights.values())
+        trial.finish(weights if usable else dict.fromkeys(weights, 1.0))
 
 
 def _is_sound(trial: Trial) -> bool:
@@ -162,62 +166,5 @@ def facts_of(problem: Problem) -> ProblemFacts:
         metric=problem.metric,
         higher_is_better=problem.higher_is_better,
         labels=dict(problem.labels),
+        metrics=list(problem.metrics),
     )
-
-
-@dataclass
-class _Recorder:
-    """Keeps some points of a run, so few that recording costs next to nothing."""
-
-    losses: tuple[str, ...]
-    trial: Trial
-    total: int
-    metric: float = field(init=False)
-    metric_steps: list[int] = field(default_factory=list)
-    metric_curve: list[Number] = field(default_factory=list)
-    trajectory: Trajectory = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.trajectory = Trajectory(
-            steps=[],
-            losses={name: [] for name in self.losses},
-            weights={name: [] for name in self.losses},
-        )
-        self._measure_metric(0)
-
-    def record(self, step: int, losses: Mapping[str, Tensor], trainer: Trainer) -> None:
-        if self._is_due(step, _RECORDED_POINTS):
-            weights = trainer.weights()
-            self.trajectory.steps.append(step)
-            for name in self.losses:
-                loss = losses.get(name)
-                value, weight = (None, None) if loss is None else (loss.item(), weights[name])
-                self.trajectory.losses[name].append(_finite(value))
-                self.trajectory.weights[name].append(_finite(weight))
-        if self._is_due(step, _METRIC_POINTS):
-            self._measure_metric(step)
-
-    def end(self, step: int) -> None:
-        """Leaves out what a run that stops at this step would still have recorded."""
-        self.metric = math.nan
-        for later in range(step, self.total + 1):
-            if self._is_due(later, _RECORDED_POINTS) and later not in self.trajectory.steps:
-                self.trajectory.steps.append(later)
-                for name in self.losses:
-                    self.trajectory.losses[name].append(None)
-                    self.trajectory.weights[name].append(None)
-            if self._is_due(later, _METRIC_POINTS):
-                self.metric_steps.append(later)
-                self.metric_curve.append(None)
-
-    def _is_due(self, step: int, points: int) -> bool:
-        return step == self.total or step % max(1, self.total // points) == 0
-
-    def _measure_metric(self, step: int) -> None:
-        self.metric = self.trial.evaluate()
-        self.metric_steps.append(step)
-        self.metric_curve.append(_finite(self.metric))
-
-
-def _finite(value: Number) -> Number:
-    return value if value is not None and math.isfinite(value) else None

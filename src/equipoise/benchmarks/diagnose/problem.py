@@ -6,7 +6,8 @@ from itertools import islice
 
 from equipoise import Diagnosis
 from equipoise.benchmarks.compare.request import TrainingOptions
-from equipoise.benchmarks.compare.training import batches, start_trial
+from equipoise.benchmarks.compare.stream import batches
+from equipoise.benchmarks.compare.training import start_trial
 from equipoise.benchmarks.problem import Problem
 from equipoise.benchmarks.refusal import RequestError
 from equipoise.monitor.progress import shown

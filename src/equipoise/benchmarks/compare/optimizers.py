@@ -1,0 +1,109 @@
+"""The optimizers that a whole comparison can be made with, in place of a problem's own."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+import torch
+from torch import nn
+
+from equipoise.benchmarks.problem import Problem, Trial
+from equipoise.benchmarks.refusal import RequestError, did_you_mean
+
+Build: TypeAlias = Callable[[Iterable[nn.Parameter], float], torch.optim.Optimizer]
+"""Called with the parameters and the learning rate."""
+
+
+class MuonAndAdam(torch.optim.Optimizer):
+    """Muon for matrices, Adam for all else: Muon orthogonalises updates, and takes matrices only.
+
+    Args:
+        params: The parameters; a convolution's kernels are not matrices here.
+        lr: The learning rate of both: Muon's updates are scaled to the size of Adam's.
+
+    Source: Keller Jordan's Muon as `torch.optim.Muon` has it; the scaling is that of Liu et al.
+    2025 (arXiv 2502.16982).
+    """
+
+    def __init__(self, params: Iterable[nn.Parameter], lr: float) -> None:
+        parameters = list(params)
+        super().__init__(parameters, {"lr": lr})
+        matrices = [each for each in parameters if each.ndim == 2]
+        others = [each for each in parameters if each.ndim != 2]
+        self.parts: list[torch.optim.Optimizer] = []
+        if matrices:
+            muon = functools.partial(torch.optim.Muon, adjust_lr_fn="match_rms_adamw")
+            self.parts.append(muon(matrices, lr=lr, weight_decay=0.0))
+        if others:
+            self.parts.append(torch.optim.Adam(others, lr=lr))
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # noqa: ANN401
+        """Updates the parameters once.
+
+        Args:
+            closure: None; what evaluates the losses again has no place here.
+        """
+        if closure is not None:
+            raise TypeError("MuonAndAdam takes no closure.")
+        for part in self.parts:
+            part.step()
+
+
+def _soap(parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+    try:
+        from pytorch_optimizer.optimizer.soap import SOAP
+    except ModuleNotFoundError:
+        raise RequestError(
+            '--optimizer soap needs another package: pip install "equipoise[optimizers]"'
+        ) from None
+    found: torch.optim.Optimizer = SOAP(list(parameters), lr=lr, weight_decay=0.0)
+    return found
+
+
+OPTIMIZERS: Mapping[str, Build] = MappingProxyType(
+    {
+        "adam": lambda parameters, lr: torch.optim.Adam(parameters, lr=lr),
+        "adamw": lambda parameters, lr: torch.optim.AdamW(parameters, lr=lr),
+        "sgd": lambda parameters, lr: torch.optim.SGD(parameters, lr=lr, momentum=0.9),
+        "soap": _soap,
+        "muon": lambda parameters, lr: MuonAndAdam(parameters, lr=lr),
+    }
+)
+"""By the name that `--optimizer` takes; all but AdamW without weight decay."""
+
+
+def with_optimizer(problem: Problem, name: str) -> Problem:
+    """A problem whose trials are trained with another optimizer than their own.
+
+    Methods that are optimizers themselves, such as MTAdam, take no notice.
+
+    Args:
+        problem: The problem.
+        name: One of `OPTIMIZERS`; empty for the problem as it is.
+
+    Returns:
+        The problem.
+
+    Raises:
+        RequestError: If there is no such optimizer, or its package is missing.
+    """
+    if not name:
+        return problem
+    if name not in OPTIMIZERS:
+        hint = did_you_mean(name, OPTIMIZERS)
+        raise RequestError(f"Unknown --optimizer {name!r}. {hint}There are {_listed()}.")
+    OPTIMIZERS[name]([nn.Parameter(torch.zeros(1, 1))], 1e-3)  # says now what is missing
+
+    @functools.wraps(problem.start)
+    def start(seed: int) -> Trial:
+        return replace(problem.start(seed), optimizer=OPTIMIZERS[name])
+
+    return replace(problem, start=start)
+
+
+def _listed() -> str:
+    return ", ".join(OPTIMIZERS)

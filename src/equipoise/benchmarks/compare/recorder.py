@@ -1,0 +1,99 @@
+"""What is kept of a run while it goes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from equipoise.benchmarks.compare.run import Number, Trajectory
+from equipoise.benchmarks.compare.trainers import Trainer
+from equipoise.benchmarks.measuring import measuring
+from equipoise.benchmarks.problem import Problem, Trial
+
+_RECORDED_POINTS = 60
+_METRIC_POINTS = 20
+
+
+@dataclass
+class Recorder:
+    """Keeps some points of a run, so few that recording costs next to nothing.
+
+    Args:
+        problem: Names losses and metrics.
+        trial: What is measured, the first time at once.
+        total: How many steps the run has.
+    """
+
+    problem: Problem
+    trial: Trial
+    total: int
+    metric: float = field(init=False)
+    metric_steps: list[int] = field(default_factory=list)
+    metric_curve: list[Number] = field(default_factory=list)
+    metrics: dict[str, list[Number]] = field(init=False)
+    validation_curve: list[Number] = field(default_factory=list)
+    trajectory: Trajectory = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Measures the model as it is before the first step."""
+        names = self.problem.losses
+        self.trajectory = Trajectory([], {name: [] for name in names}, {name: [] for name in names})
+        self.metrics = {metric.name: [] for metric in self.problem.metrics}
+        self._measure(0)
+
+    def record(self, step: int, losses: Mapping[str, Tensor], trainer: Trainer) -> None:
+        """Keeps what a step gave, if it is one of those that are kept.
+
+        Args:
+            step: Its number, from 1.
+            losses: What it was taken with.
+            trainer: Tells the weights.
+        """
+        if self._is_due(step, _RECORDED_POINTS):
+            self._keep(step, losses, trainer.weights())
+        if self._is_due(step, _METRIC_POINTS):
+            self._measure(step)
+
+    def end(self, step: int) -> None:
+        """Leaves out what a run that stops at this step would still have recorded."""
+        self.metric = math.nan
+        for later in range(step, self.total + 1):
+            if self._is_due(later, _RECORDED_POINTS) and later not in self.trajectory.steps:
+                self._keep(later, {}, {})
+            if self._is_due(later, _METRIC_POINTS):
+                self._note(later, math.nan, {}, math.nan)
+
+    def _keep(self, step: int, losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> None:
+        self.trajectory.steps.append(step)
+        for name in self.problem.losses:
+            loss = losses.get(name)
+            value, weight = (None, None) if loss is None else (loss.item(), weights[name])
+            self.trajectory.losses[name].append(_finite(value))
+            self.trajectory.weights[name].append(_finite(weight))
+
+    def _is_due(self, step: int, points: int) -> bool:
+        return step == self.total or step % max(1, self.total // points) == 0
+
+    def _measure(self, step: int) -> None:
+        trial, judge = self.trial, self.problem.judge
+        with measuring(trial.model):
+            self.metric, metrics = judge(trial.evaluate())
+            validation = math.nan if trial.validate is None else judge(trial.validate())[0]
+        self._note(step, self.metric, metrics, validation)
+
+    def _note(
+        self, step: int, metric: float, metrics: Mapping[str, float], validation: float
+    ) -> None:
+        self.metric_steps.append(step)
+        self.metric_curve.append(_finite(metric))
+        for name, curve in self.metrics.items():
+            curve.append(_finite(metrics.get(name)))
+        if self.trial.validate is not None:
+            self.validation_curve.append(_finite(validation))
+
+
+def _finite(value: Number) -> Number:
+    return value if value is not None and math.isfinite(value) else None
