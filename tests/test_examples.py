@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
+SHORT = {"pinn_helmholtz": ["--short"]}
 NEEDS = {
     "accelerate_loop": "accelerate",
     "deepxde_poisson": "deepxde",
@@ -25,7 +26,7 @@ def test_every_example_runs_as_written(example, tmp_path) -> None:
     if framework is not None and importlib.util.find_spec(framework) is None:
         pytest.skip(f"{framework} is not installed")
     done = subprocess.run(
-        [sys.executable, example],
+        [sys.executable, example, *SHORT.get(example.stem, [])],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
         capture_output=True,

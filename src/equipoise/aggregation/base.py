@@ -18,6 +18,7 @@ from equipoise.gradients.measuring import Measuring
 from equipoise.gradients.meter import Meter, Needs
 from equipoise.gradients.update import of_parts
 from equipoise.learner import BalancerOptions, Step
+from equipoise.parallel import zero
 from equipoise.parallel.fsdp import ShardedModules
 from equipoise.parts.checks import check_choice
 
@@ -222,13 +223,14 @@ class Aggregation(Balancer):
 
     def _measure(self, terms: Terms, watched: Watched, how: BackwardPass) -> Measurement:
         self._warned_of_donated = self._warned_of_donated or warn_of_donated_buffers(terms.tensors)
-        return self._meter.run(
-            terms,
-            watched,
-            retain_graph=how.retain_graph,
-            seed=how.seed(terms.tensors),
-            applies=how.backward is None,
-        )
+        with zero.measuring(how.backward, watched.targets):
+            return self._meter.run(
+                terms,
+                watched,
+                retain_graph=how.retain_graph,
+                seed=how.seed(terms.tensors),
+                applies=how.backward is None,
+            )
 
     def _of_measured(
         self, how: BackwardPass, terms: Terms, measured: Measurement, weights: Tensor
@@ -238,6 +240,7 @@ class Aggregation(Balancer):
         return self._weighted(how, terms, weights) if update is None else [update]
 
     def _watch(self, terms: Terms, wrt: Wrt | None) -> Watched | None:
+        zero.refuse_partitioned(terms.tensors)
         watched = self._meter.watch(terms, self._wrt.named if wrt is None else wrt)
         if watched is not None:
             self._refuse_shards(self._meter.sharded, watched.targets)
