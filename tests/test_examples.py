@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 PAGES = [page.read_text(encoding="utf-8") for page in (ROOT / "docs").rglob("*.md")]
+SHORT = {"pinn_helmholtz": ["--short"]}
 NEEDS = {
     "accelerate_loop": "accelerate",
     "deepxde_poisson": "deepxde",
@@ -71,7 +72,7 @@ def test_every_example_runs_and_prints_as_written(example, tmp_path) -> None:
     if framework is not None and importlib.util.find_spec(framework) is None:
         pytest.skip(f"{framework} is not installed")
     done = subprocess.run(
-        [sys.executable, example],
+        [sys.executable, example, *SHORT.get(example.stem, [])],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
         capture_output=True,

@@ -13,10 +13,11 @@ from torch import Tensor
 from equipoise.autograd.errors import explained
 from equipoise.autograd.precision import full_precision
 from equipoise.finite import all_finite
-from equipoise.gradients.apply import BackwardCall, BackwardPass
+from equipoise.gradients.apply import BackwardPass
 from equipoise.gradients.update import Update
 from equipoise.learner import Learner, Step
 from equipoise.losses import Losses, Terms
+from equipoise.parallel.zero import BackwardCall
 from equipoise.parts.random import Drawing
 from equipoise.record import Record
 from equipoise.state import Stateful

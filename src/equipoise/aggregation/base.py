@@ -17,6 +17,7 @@ from equipoise.gradients.measurement import Measurement
 from equipoise.gradients.measuring import Measuring
 from equipoise.gradients.meter import Meter, Needs
 from equipoise.learner import BalancerOptions, Step
+from equipoise.parallel import zero
 from equipoise.parallel.fsdp import ShardedModules
 from equipoise.parts.checks import check_choice
 
@@ -227,13 +228,14 @@ class Aggregation(Balancer):
             self._asked_if_compiled = True
             if shared.is_compiled(terms.tensors, may_donate):
                 warn_of_donated_buffers()
-        return self._meter.run(
-            terms,
-            watched,
-            retain_graph=how.retain_graph,
-            seed=how.seed(terms.tensors),
-            applies=how.backward is None,
-        )
+        with zero.measuring(how.backward, watched.targets):
+            return self._meter.run(
+                terms,
+                watched,
+                retain_graph=how.retain_graph,
+                seed=how.seed(terms.tensors),
+                applies=how.backward is None,
+            )
 
     def _of_measured(
         self, how: BackwardPass, terms: Terms, measured: Measurement, weights: Tensor
@@ -243,6 +245,7 @@ class Aggregation(Balancer):
         return self._weighted(how, terms, weights) if update is None else [update]
 
     def _watch(self, terms: Terms, wrt: Wrt | None) -> Watched | None:
+        zero.refuse_partitioned(terms.tensors)
         watched = self._meter.watch(terms, self._wrt.named if wrt is None else wrt)
         if watched is not None:
             self._refuse_shards(self._meter.sharded, watched.targets)
