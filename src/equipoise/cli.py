@@ -31,10 +31,26 @@ WRONG_REQUEST = 2
 
 app = typer.Typer(
     name="equipoise",
-    help="Balances the losses of a training, and compares the methods that do.",
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        from equipoise import __version__
+
+        typer.echo(f"equipoise {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _every_command(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Shows the version.", callback=_tell_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Balances the losses of a training, and compares the methods that do."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -132,7 +148,7 @@ def diagnose(
         chosen = _find_problem(problem)
         size = chosen.batch_size if batch_size is None else batch_size
         options = TrainingOptions(max(chosen.epochs, batches), size, chosen.lr)
-        folder = out or Path("runs") / chosen.name
+        folder = out or _folder_of(chosen)
         _make_folder(folder)
         found = diagnose_problem(chosen, options, seed, batches)
         Console().print(found)
@@ -270,6 +286,12 @@ def _find_problem(name: str) -> Problem:
     return find_problem(name)
 
 
+def _folder_of(problem: Problem) -> Path:
+    from equipoise.pages.files import folder_name
+
+    return Path("runs") / folder_name(problem.name)
+
+
 def _read_comparison(
     name: str,
     balancers: str | None,
@@ -296,7 +318,7 @@ def _read_comparison(
             batch_size=problem.batch_size if batch_size is None else batch_size,
             lr=problem.lr if lr is None else lr,
         ),
-        folder=out or Path("runs") / problem.name,
+        folder=out or _folder_of(problem),
     )
 
 
