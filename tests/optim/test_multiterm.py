@@ -9,15 +9,16 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from equipoise.optim import AutoBalance, MTAdam
+from equipoise.optim import AutoBalance, MTAdam, MultiAdam
 from tests.optim.training import TwoHeads, assert_equal_models, batches, snapshot, train
 
-KINDS = pytest.mark.parametrize("kind", [MTAdam, AutoBalance])
+KINDS = pytest.mark.parametrize("kind", [MTAdam, AutoBalance, MultiAdam])
 BOTH = pytest.mark.parametrize("foreach", [False, True], ids=["tensor by tensor", "packed"])
 ANYWHERE = pytest.mark.parametrize("on_device", [False, True], ids=["host", "device"])
 OWN = {
     MTAdam: {"amsgrad": True, "ranks": {"left": 2.0}, "granularity": "layer"},
-    AutoBalance: {},
+    AutoBalance: {"weights": {"left": 2.0}},
+    MultiAdam: {"group_weights": {"left": 0.7, "right": 0.3}},
 }
 BAD = pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 

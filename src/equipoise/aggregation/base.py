@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from equipoise.autograd import shared
 from equipoise.autograd.errors import warn_of_donated_buffers
-from equipoise.autograd.graph import Parting, edges_of, is_leaf
+from equipoise.autograd.graph import Parting, edges_of, is_leaf, may_donate
 from equipoise.autograd.targets import Held
 from equipoise.balancer import Balancer, Decide, LooksAt, Outcome
 from equipoise.gradients.gradients import Gradients
 from equipoise.gradients.measurement import Measurement
 from equipoise.gradients.measuring import Measuring
 from equipoise.gradients.meter import Meter, Needs
-from equipoise.gradients.update import of_parts
 from equipoise.learner import BalancerOptions, Step
 from equipoise.parallel.fsdp import ShardedModules
 from equipoise.parts.checks import check_choice
@@ -112,7 +111,7 @@ class Aggregation(Balancer):
             )
             raise ValueError(msg)
         self.heads = heads
-        self._warned_of_donated = False
+        self._asked_if_compiled = False
         self._overlapped = False  # at the representation, the gradients of two losses
         self._wrt: Held[Wrt] = Held(self.default_wrt if wrt is None else wrt)
         self._refuse_shards(ShardedModules(), self._wrt.named)
@@ -223,7 +222,11 @@ class Aggregation(Balancer):
         return [place for place in range(len(terms.present)) if place not in gradients.apart]
 
     def _measure(self, terms: Terms, watched: Watched, how: BackwardPass) -> Measurement:
-        self._warned_of_donated = self._warned_of_donated or warn_of_donated_buffers(terms.tensors)
+        # Passes that end at the representation go through its compiled part once, all together.
+        if watched.heads is None and not self._asked_if_compiled:
+            self._asked_if_compiled = True
+            if shared.is_compiled(terms.tensors, may_donate):
+                warn_of_donated_buffers()
         return self._meter.run(
             terms,
             watched,
@@ -303,17 +306,7 @@ class Aggregation(Balancer):
             combined = self.combine(self._as_seen(some.values()), scaled)
         with self.among(terms.present):
             priorities = self.factors.clone()
-        seed = measured.passes.seed
-        combined = combined if seed is None else combined * seed.to(combined.dtype)
-        if measured.rows is None:
-            updates = how.onward(terms, measured.shaped(combined), priorities)
-        else:
-            inputs = measured.rows[:, combined.numel() :]
-            rest = priorities.to(inputs.dtype) @ inputs
-            parts = [*combined.split(measured.sizes), *rest.split(measured.input_sizes)]
-            own = [part.clone() for part in parts]
-            updates = [of_parts(measured.passes, own, priorities, priorities)]
-        return Outcome(priorities, updates, gradients)
+        return Outcome(priorities, measured.combined(how, terms, combined, priorities), gradients)
 
 
 def _takes_shards(kind: type[Aggregation]) -> bool:

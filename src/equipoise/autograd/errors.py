@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
-
-from equipoise.autograd.graph import is_compiled_node
 
 _CHANGED_IN_PLACE = "modified by an inplace operation"
 _DONATED = "donated buffers"
 _SETTING = (
-    "Write `torch._functorch.config.donated_buffer = False` before the model is compiled, or "
-    "compile the shared part alone: `model.trunk.compile()`."
+    "Write `import torch._functorch.config` and `torch._functorch.config.donated_buffer = False` "
+    "before the model is compiled."
 )
 
 
@@ -52,24 +49,18 @@ def _explanation(message: str) -> str | None:
     return None
 
 
-def warn_of_donated_buffers(losses: Sequence[Tensor]) -> bool:
-    """Warns where a wholly compiled model is to be passed several times.
+def warn_of_donated_buffers() -> None:
+    """Warns where a compiled function is to be passed several times, unless PyTorch expects it.
 
     As soon as its input changes shape (the last batch of an epoch is enough), the compiler builds a
     function that can go backward but once, and the training would end there.
-
-    Args:
-        losses: The live scalars of a step.
-
-    Returns:
-        Whether it warned.
     """
-    whole = any(loss.grad_fn is not None and is_compiled_node(loss.grad_fn) for loss in losses)
-    if not whole or not torch._functorch.config.donated_buffer:
-        return False
+    # A compiled function is there, so the compiler has imported its settings by now.
+    if not torch._functorch.config.donated_buffer:
+        return
     msg = (
-        "The losses come from a wholly compiled model. Once its input changes shape, PyTorch "
-        f"builds a function that can go backward but once, and this training would end. {_SETTING}"
+        "The gradients of several losses are measured through a compiled function. Once its input "
+        "changes shape, PyTorch builds one that can go backward but once, and this training would "
+        f"end. {_SETTING}"
     )
     warnings.warn(msg, stacklevel=2)
-    return True

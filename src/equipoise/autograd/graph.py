@@ -313,13 +313,17 @@ def refuse_reentrant_checkpoint(node: Node) -> None:
 
 
 def is_compiled_node(node: Node) -> bool:
-    """Whether a node is the backward of a compiled function.
+    """Whether a node is the backward of a compiled or scripted function.
 
     One of TorchScript has no class of its own in Python, as all other functions do, and goes by the
     name of C++ functions in general.
     """
-    function = getattr(type(node), "_forward_cls", None)
-    return hasattr(function, "compiled_fw") or not node.name().endswith(type(node).__name__)
+    return may_donate(node) or not node.name().endswith(type(node).__name__)
+
+
+def may_donate(node: Node) -> bool:
+    """Whether a node is the backward of what `torch.compile` made, which may give buffers away."""
+    return hasattr(getattr(type(node), "_forward_cls", None), "compiled_fw")
 
 
 def is_leaf(node: Node) -> bool:
