@@ -484,3 +484,32 @@ def test_the_command_itself_keeps_to_the_columns_it_is_told(tmp_path):
     (_, weights) = shown.stdout.split("Weights at the end")
     rows = [line.split() for line in weights.splitlines() if line.startswith("plain sum")]
     assert sum(len(row) - 2 for row in rows) == 10
+
+
+def test_the_version_is_told(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"equipoise {eq.__version__}\n"
+
+
+def test_a_shell_completes_commands_and_options():
+    def completed(words: str, place: int) -> str:
+        asked = {"_EQUIPOISE_COMPLETE": "complete_bash", "COMP_WORDS": words}
+        return subprocess.run(
+            [sys.executable, "-m", "equipoise.cli"],
+            cwd=ROOT,
+            env={**os.environ, **asked, "COMP_CWORD": str(place)},
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stdout
+
+    assert completed("equipoise li", 1).split() == ["list"]
+    assert completed("equipoise compare --see", 2).split() == ["--seeds"]
+
+
+def test_a_problems_name_becomes_a_folder_that_every_system_takes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(ROOT))
+    request = ["diagnose", "tests.benchmarks.small:awkward_problem", "--batches", "2"]
+    assert main(request) == 0
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["a_b_ _c_"]

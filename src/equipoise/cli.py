@@ -32,10 +32,26 @@ WRONG_REQUEST = 2
 
 app = typer.Typer(
     name="equipoise",
-    help="Balances the losses of a training, and compares the methods that do.",
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        from equipoise import __version__
+
+        typer.echo(f"equipoise {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _every_command(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Shows the version.", callback=_tell_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Balances the losses of a training, and compares the methods that do."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -188,7 +204,7 @@ def diagnose(
         chosen = _find_problem(problem)
         size = chosen.batch_size if batch_size is None else batch_size
         options = TrainingOptions(None, size, chosen.lr, steps=batches)
-        folder = out or Path("runs") / chosen.name
+        folder = out or _folder_of(chosen)
         _make_folder(folder)
         found = diagnose_problem(chosen, options, seed, batches)
         Console().print(found)
@@ -341,6 +357,12 @@ def _found_in_file(written: Plan) -> Plan:
             option = name.replace("_", "-")
             raise RequestError(f"--{option} {value}: write it into {written.problem} instead.")
     return read_plan(Path(written.problem))
+
+
+def _folder_of(problem: Problem) -> Path:
+    from equipoise.pages.files import folder_name
+
+    return Path("runs") / folder_name(problem.name)
 
 
 def _report_comparison(folder: Path, out: Path | None) -> Path:

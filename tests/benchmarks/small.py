@@ -88,3 +88,8 @@ def ten_problem() -> Problem:
         return dataclasses.replace(trial, compute_losses=compute_losses, right_weights=None)
 
     return dataclasses.replace(problem("ten"), losses=names, start=start)
+
+
+def awkward_problem() -> Problem:
+    """Its name is no name of a folder."""
+    return problem('a/b: "c?')

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 import equipoise as eq
@@ -103,14 +105,22 @@ def test_options_include_those_that_every_balancer_takes():
     assert {"every", "priorities", "beta"} <= set(method_options("softadapt"))
 
 
+VALUES = [("1/2", [1.0, 2.0]), ("3", 3), ("0.5", 0.5), ("true", True)]
+WORDS = {
+    choice for name in method_names() for s in method_options(name).values() for choice in s.choices
+}
+VALUES += [(word, word) for word in sorted(map(str, WORDS))] + [("none", None)]
+
+
 @pytest.mark.parametrize("name", method_names())
 def test_every_option_of_every_method_is_written_or_refused_because_only_code_can_give_it(name):
     needed = "".join(f":{key}=1/2" for key, spec in method_options(name).items() if spec.required)
     for key, spec in method_options(name).items():
-        text = f"{name}{needed}:{key}=1/2"
+        written, meant = next(pair for pair in VALUES if not spec.writable or spec.admits(pair[1]))
+        text = f"{name}{needed}:{key}={written}"
         if spec.writable:
             (method,) = parse_methods(text)
-            assert method.options[key] == [1.0, 2.0]
+            assert method.options[key] == meant
         else:
             with pytest.raises(RequestError, match=f"{key}.* can only be given in code, as "):
                 parse_methods(text)
@@ -128,3 +138,25 @@ def test_a_misspelt_option_of_every_method_is_answered_with_the_nearest(name):
 @pytest.mark.parametrize("text", ["gradnorm:wrt=shared", "upgrad:heads=plain", "mgda:wrt=shared"])
 def test_where_gradients_are_watched_and_what_heads_receive_can_be_written(text):
     assert parse_methods(text)[0].label == text
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("gradnorm:alpha=abc", "gradnorm:alpha=abc: the option 'alpha' takes float."),
+        ("dwa:window=2.5", "dwa:window=2.5: the option 'window' takes int | None."),
+        ("gradnorm:every=x", "gradnorm:every=x: the option 'every' takes int."),
+        ("gradnorm:optimizer=adma", "the option 'optimizer' takes adam, sgd. Did you mean 'adam'?"),
+        ("equal:every=true", "the option 'every' takes int."),
+    ],
+)
+def test_a_value_of_another_type_is_refused_by_the_name_of_its_option(written, said):
+    with pytest.raises(RequestError, match=re.escape(said)):
+        parse_methods(written)
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_every_default_that_can_be_written_is_admitted(name):
+    for spec in method_options(name).values():
+        if spec.writable and isinstance(spec.default, bool | int | float | str):
+            assert spec.admits(spec.default), spec

@@ -244,7 +244,16 @@ def _parse_option(method: str, text: str) -> tuple[str, OptionValue]:
             f"The option {key!r} of {method!r} can only be given in code, as {call}; "
             f"it is {known[key].annotation}."
         )
-    return key, _read(value)
+    read = _read(value)
+    if not known[key].admits(read) and known[key].admits(value):
+        return key, value  # a loss may be called 0: where a word is wanted, a number is one
+    if not known[key].admits(read):
+        choices = ", ".join(map(str, known[key].choices)) or known[key].annotation
+        nearest = did_you_mean(value, map(str, known[key].choices))
+        raise RequestError(
+            f"{method}:{key}={value}: the option {key!r} takes {choices}. {nearest}".rstrip()
+        )
+    return key, read
 
 
 def _read(text: str) -> OptionValue:

@@ -116,8 +116,8 @@ class DWA(Weighting):
         asked = self.windows == "consecutive" and self.window is None
         if asked and self._calls == LONG and bool(self.previous.isnan().all()):
             self._warn_once(
-                f"DWA(window=None) has seen {LONG} steps and no end of an epoch: its weights stay "
-                "1. Call `balancer.end_epoch()` after each epoch, or give a `window` of steps."
+                f"DWA(window=None) has seen {LONG} steps and no end of an epoch, so all weights "
+                "stay 1. Call `balancer.end_epoch()` after each epoch, or give a `window` of steps."
             )
 
     def _close(self, ended: Tensor) -> None:
