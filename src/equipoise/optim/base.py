@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.amp import GradScaler
 from torch.distributed import ProcessGroup
 
-from equipoise.autograd.errors import explained
+from equipoise.autograd.errors import explained, newest
 from equipoise.autograd.fabric import permitted
 from equipoise.autograd.precision import full_precision
 from equipoise.losses import Graphless, Losses, LossNames, Terms, loss_names, read_losses
@@ -105,6 +105,7 @@ class MultiTermOptimizer(Recorded, Generic[BucketT]):
         _ALIVE.add(self)
         self._sources = Sources(self._processes, self._gradients)
         self._accumulating = False
+        self._newest = 0  # see `newest`, of the last step
         self._begin_record()
         self._clear()
 
@@ -151,7 +152,6 @@ class MultiTermOptimizer(Recorded, Generic[BucketT]):
         for holder in (self.defaults, *self.param_groups):
             holder["losses"] = list(names)
 
-    @explained()
     @permitted()
     @full_precision()
     def backward(
@@ -202,15 +202,17 @@ class MultiTermOptimizer(Recorded, Generic[BucketT]):
             return
         if not self._accumulating:
             self._opens(terms)
+        passed, self._newest = self._newest, newest(terms)
         try:
             passes = Passes(
                 terms, parameters, self._others, self._sources, scaler, retain_graph=retain_graph
             )
-            if self._accumulating:
-                self._accumulated.update(passes.each(self._accumulated))
-                return
-            keep = finite if scaler is None and isinstance(finite, Tensor) else None
-            self._take(passes, parameters, keep)
+            with explained(terms, passed):
+                if self._accumulating:
+                    self._accumulated.update(passes.each(self._accumulated))
+                    return
+                keep = finite if scaler is None and isinstance(finite, Tensor) else None
+                self._take(passes, parameters, keep)
         except BaseException:  # the next backward begins anew
             self._clear()
             raise
