@@ -10,15 +10,16 @@ VENV ?= .venv
 WORKERS ?= 2
 DEMO_OUT ?= runs/digits
 BENCH_OUT ?= runs/bench
+DOCS_OUT ?= build/docs
 
 BIN := $(VENV)/bin
-CHECKED := src tests scripts examples
-EXTRAS := all,test,dev
+CHECKED := src tests scripts examples docs/conf.py docs/extension
+EXTRAS := all,test,dev,docs
 # One thread per test process: small tensors gain nothing from more, and processes would queue.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help environment demo test quick check format bench prices choices clean
+.PHONY: help environment demo test quick check format bench prices choices picture docs clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -62,13 +63,22 @@ format: environment
 bench: $(VENV)/.peers
 	$(BIN)/equipoise bench --peers --every 1,10 --out $(BENCH_OUT)
 
-# README's table of choices, from the rules that a diagnosis's advice comes from.
-choices: environment
-	$(BIN)/python scripts/choices.py README.md
+# README's picture, from what `make demo` found.
+picture: demo
+	$(BIN)/python scripts/picture.py $(DEMO_OUT) docs/images/digits
 
-# The README's table of methods, from what `make bench` measured.
+# The table of choices, from the rules that a diagnosis's advice comes from.
+choices: environment
+	$(BIN)/python scripts/choices.py docs/which.md
+
+# The prices on the pages of methods, from what `make bench` measured.
 prices: environment
-	$(BIN)/python scripts/price.py $(BENCH_OUT)/bench.json README.md
+	$(BIN)/python scripts/price.py $(BENCH_OUT)/bench.json docs/prices.json
+
+# The site. Every page is read anew, for a page that is not read again repeats none of its warnings.
+docs: environment
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --fresh-env -q docs $(DOCS_OUT)
+	@echo "The site: $(CURDIR)/$(DOCS_OUT)/index.html"
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -363,3 +363,50 @@ def test_compare_begins_with_the_diagnosis_and_keeps_it(tmp_path):
     kept = (tmp_path / "diagnosis.json").read_bytes()
     assert CliRunner().invoke(app, request).exit_code == 0
     assert (tmp_path / "diagnosis.json").read_bytes() == kept
+
+
+TEN = "tests.benchmarks.small:ten_problem"
+NARROW = {
+    "list": ["list"],
+    "list of one": ["list", "gradnorm"],
+    "compare": ["compare", TEN, "--balancers", "equal,gradnorm:alpha=0.12:wrt=shared"],
+    "diagnose": ["diagnose", TEN, "--batches", "3"],
+    "bench": ["bench", "--balancers", "gradnorm:every=10", "--models", "conv", "--losses", "2"],
+}
+QUICK = {
+    "compare": ["--seeds", "1", "--epochs", "1"],
+    "bench": ["--rounds", "2"],
+}
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+@pytest.mark.parametrize("command", NARROW)
+def test_no_table_loses_a_row_name_or_a_number(command, columns, tmp_path):
+    request = [*NARROW[command], *QUICK.get(command, [])]
+    request += [] if "list" in command else ["--out", str(tmp_path)]
+    environment = {"COLUMNS": str(columns), "NO_COLOR": "1"}
+    result = CliRunner().invoke(app, request, env=environment)
+    assert result.exit_code == 0, result.output
+    tables = [line for line in result.output.splitlines() if str(tmp_path) not in line]
+    assert "…" not in result.output
+    assert "\x1b" not in result.output
+    assert max(map(len, tables)) <= columns or command in ("compare", "bench")  # whole sentences
+    if command == "compare":
+        _, weights = result.output.split("Weights at the end")
+        blocks = [line for line in weights.splitlines() if line.startswith("gradnorm:alpha=0.12:")]
+        assert len([word for line in blocks for word in line.split() if word[0].isdigit()]) == 10
+
+
+def test_the_command_itself_keeps_to_the_columns_it_is_told(tmp_path):
+    request = ["compare", TEN, "--balancers", METHODS, *QUICK["compare"], "--out", str(tmp_path)]
+    shown = subprocess.run(
+        [sys.executable, "-m", "equipoise.cli", *request],
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "60", "NO_COLOR": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (_, weights) = shown.stdout.split("Weights at the end")
+    rows = [line.split() for line in weights.splitlines() if line.startswith("plain sum")]
+    assert sum(len(row) - 2 for row in rows) == 10

@@ -14,6 +14,9 @@ NEEDS = {
     "deepxde_poisson": "deepxde",
     "fabric_loop": "lightning",
     "lightning_module": "lightning",
+    "mtadam_accelerate": "accelerate",
+    "mtadam_lightning": "lightning",
+    "mtadam_transformers": "transformers",
     "pina_poisson": "pina",
     "transformers_trainer": "transformers",
 }

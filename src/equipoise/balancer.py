@@ -12,6 +12,7 @@ from torch import Tensor
 
 from equipoise.autograd.errors import explained, newest
 from equipoise.autograd.precision import full_precision
+from equipoise.finite import all_finite
 from equipoise.gradients.apply import BackwardCall, BackwardPass
 from equipoise.gradients.update import Update
 from equipoise.learner import Learner, Step
@@ -287,8 +288,8 @@ class Balancer(Learner, ABC):
         """State as wide as a gradient is too large to copy and take back: look before."""
         if gradients is None or not self.keeps_wide_state():
             return True
-        self._kept = gradients.norms().isfinite().all()
-        return bool(self._kept)
+        self._kept = bool(all_finite(gradients.norms()))
+        return self._kept
 
     def _advance(self, step: Step, how: BackwardPass, wrt: Wrt | None) -> Outcome:
         """The outcome of a step, put on record."""

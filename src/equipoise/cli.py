@@ -238,12 +238,14 @@ def list_everything(
     """Shows the methods and the problems, or one method with its options."""
     with _answering():
         _require_extras()
+        import os
+
         from rich.console import Console
 
         from equipoise.benchmarks.catalogue import catalogue, method_card
 
         console = Console()
-        if not console.is_terminal:
+        if not console.is_terminal and "COLUMNS" not in os.environ:
             console = Console(width=200)  # a file or a pipe has no width to wrap at
         for part in catalogue() if method is None else method_card(method):
             console.print(part)

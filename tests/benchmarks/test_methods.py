@@ -22,7 +22,10 @@ def test_every_balancer_and_optimizer_of_the_library_can_be_compared():
     assert {*eq.list_balancers(), *optimizers, "right"} == set(method_names())
 
 
-@pytest.mark.parametrize(("name", "kind"), [("autobalance", eq.AutoBalance), ("mtadam", eq.MTAdam)])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("autobalance", eq.AutoBalance), ("mtadam", eq.MTAdam), ("multiadam", eq.MultiAdam)],
+)
 def test_an_optimizer_is_found_by_its_name(name, kind):
     assert method_class(name) is kind
 

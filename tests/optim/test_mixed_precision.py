@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from equipoise.optim import AutoBalance, MTAdam
+from equipoise.optim import AutoBalance, MTAdam, MultiAdam
 from tests.optim.training import TwoHeads, assert_equal_models, batches, train
 
-KINDS = pytest.mark.parametrize("kind", [MTAdam, AutoBalance])
+KINDS = pytest.mark.parametrize("kind", [MTAdam, AutoBalance, MultiAdam])
 STEPS = 20
 
 

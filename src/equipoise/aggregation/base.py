@@ -16,7 +16,6 @@ from equipoise.gradients.gradients import Gradients
 from equipoise.gradients.measurement import Measurement
 from equipoise.gradients.measuring import Measuring
 from equipoise.gradients.meter import Meter, Needs
-from equipoise.gradients.update import of_parts
 from equipoise.learner import BalancerOptions, Step
 from equipoise.parallel.fsdp import ShardedModules
 from equipoise.parts.checks import check_choice
@@ -301,17 +300,7 @@ class Aggregation(Balancer):
             combined = self.combine(self._as_seen(some.values()), scaled)
         with self.among(terms.present):
             priorities = self.factors.clone()
-        seed = measured.passes.seed
-        combined = combined if seed is None else combined * seed.to(combined.dtype)
-        if measured.rows is None:
-            updates = how.onward(terms, measured.shaped(combined), priorities)
-        else:
-            inputs = measured.rows[:, combined.numel() :]
-            rest = priorities.to(inputs.dtype) @ inputs
-            parts = [*combined.split(measured.sizes), *rest.split(measured.input_sizes)]
-            own = [part.clone() for part in parts]
-            updates = [of_parts(measured.passes, own, priorities, priorities)]
-        return Outcome(priorities, updates, gradients)
+        return Outcome(priorities, measured.combined(how, terms, combined, priorities), gradients)
 
 
 def _takes_shards(kind: type[Aggregation]) -> bool:

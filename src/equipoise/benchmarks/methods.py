@@ -11,7 +11,7 @@ from typing import TypeAlias
 import equipoise as eq
 from equipoise.benchmarks.problem import Trial
 from equipoise.benchmarks.refusal import RequestError, did_you_mean
-from equipoise.optim import AutoBalance, MTAdam
+from equipoise.optim import AutoBalance, MTAdam, MultiAdam
 from equipoise.options import OptionSpec, options_of
 from equipoise.registry import balancer_class
 
@@ -27,7 +27,7 @@ FIXED = "fixed"
 TASK_PRIORITIZATION = "dynamictaskprioritization"
 
 MULTI_TERM_OPTIMIZERS: Mapping[str, type[AutoBalance | MTAdam]] = MappingProxyType(
-    {kind.__name__.lower(): kind for kind in (AutoBalance, MTAdam)}
+    {kind.__name__.lower(): kind for kind in (AutoBalance, MTAdam, MultiAdam)}
 )
 """Methods that turn the losses into the update themselves, and so replace the optimizer.
 

@@ -7,16 +7,25 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from equipoise.benchmarks.compare.comparison import Comparison, Planned
 from equipoise.benchmarks.compare.run import Run
 from equipoise.benchmarks.compare.statistics import Standing
 from equipoise.benchmarks.compare.table import format_weight, ranking_cells
+from equipoise.pages.terminal_table import Column, TerminalTable
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+_NARROW = 80
 
 
 class LiveBars:
@@ -38,13 +47,7 @@ class LiveBars:
     def __init__(self, comparison: Comparison, steps: int, console: Console) -> None:
         self.comparison = comparison
         self.steps = steps
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[state]}"),
-            TimeRemainingColumn(),
-            console=console,
-        )
+        self.progress = Progress(*_bar_columns(console.width), console=console)
         self.bars: dict[str, TaskID] = {}
         self.left: dict[str, int] = {}
         self.current: Planned | None = None
@@ -104,7 +107,13 @@ class LiveBars:
         self.progress.update(self.bars[run.balancer], completed=done, state=state)
 
 
-def ranking_table(standings: Sequence[Standing]) -> Table:
+def _bar_columns(width: int) -> list[ProgressColumn]:
+    """Where there is no room for all, the names and how far each has come are what counts."""
+    name, state = TextColumn("{task.description}"), TextColumn("{task.fields[state]}")
+    return [name, state] if width < _NARROW else [name, BarColumn(), state, TimeRemainingColumn()]
+
+
+def ranking_table(standings: Sequence[Standing]) -> TerminalTable:
     """The ranking for the terminal.
 
     Args:
@@ -114,21 +123,24 @@ def ranking_table(standings: Sequence[Standing]) -> Table:
         A table with metric, interval and price of each method.
     """
     problem, options = standings[0].runs[0].problem, standings[0].runs[0].options
-    table = Table(
+    return TerminalTable(
         title=f"{problem.name}: {options.epochs} epochs, batches of {options.batch_size}, "
-        f"learning rate {options.lr:g}"
+        f"learning rate {options.lr:g}",
+        columns=[
+            Column("", "name"),
+            Column("balancer", "name"),
+            Column(f"{problem.metric}\nmean ± 95 %", "prose"),
+            Column("seeds"),
+            Column("time per step\n/ plain sum"),
+        ],
+        rows=[
+            [str(rank), row.title, *ranking_cells(row)]
+            for rank, row in enumerate(standings, start=1)
+        ],
     )
-    table.add_column("")
-    table.add_column("balancer")
-    table.add_column(f"{problem.metric}\nmean ± 95 %", justify="right")
-    table.add_column("seeds", justify="right")
-    table.add_column("time per step\n/ plain sum", justify="right")
-    for rank, row in enumerate(standings, start=1):
-        table.add_row(str(rank), row.title, *ranking_cells(row))
-    return table
 
 
-def weights_table(standings: Sequence[Standing]) -> Table:
+def weights_table(standings: Sequence[Standing]) -> TerminalTable:
     """The weights that each method ended at, for the terminal.
 
     Args:
@@ -137,11 +149,12 @@ def weights_table(standings: Sequence[Standing]) -> Table:
     Returns:
         A table with a row for each method and a column for each loss.
     """
-    table = Table(title="Weights at the end, mean over the seeds", box=None, padding=(0, 1, 0, 0))
-    table.add_column("balancer")
-    for name in standings[0].final_weights:
-        table.add_column(name.replace("_", "\n"), justify="right", no_wrap=True)
-    for row in standings:
-        weights = (format_weight(weight) for weight in row.final_weights.values())
-        table.add_row(row.balancer, *weights)
-    return table
+    losses = (Column(name.replace("_", "\n")) for name in standings[0].final_weights)
+    return TerminalTable(
+        title="Weights at the end, mean over the seeds",
+        columns=[Column("balancer", "name"), *losses],
+        rows=[
+            [row.title, *(format_weight(weight) for weight in row.final_weights.values())]
+            for row in standings
+        ],
+    )

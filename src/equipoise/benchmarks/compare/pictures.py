@@ -14,10 +14,11 @@ from plotly.subplots import make_subplots
 from equipoise.benchmarks.compare.run import Number, Run
 from equipoise.benchmarks.compare.statistics import Curve, Standing, mean_curve
 from equipoise.benchmarks.methods import PLAIN_SUM, RIGHT
-from equipoise.pages.picture_frame import GREY, PALETTE, lay_out
+from equipoise.pages.picture_frame import GREY, lay_out, line_style
 
-_DASHES = ("solid", "dot", "dashdot")
 _PANEL_HEIGHT = 250
+_WIDTH = 900
+"""What a wide page leaves for all panels of a row, in pixels."""
 
 Trajectories: TypeAlias = Mapping[str, Sequence[Number]]
 
@@ -42,7 +43,7 @@ class Style:
 
 _REFERENCES: Mapping[str, Style] = {
     PLAIN_SUM: Style(GREY, "dash"),
-    RIGHT: Style("#111111", "dash"),
+    RIGHT: Style("#111111", "5px,2px,1px,2px"),
 }
 
 
@@ -59,8 +60,8 @@ def styles(standings: Sequence[Standing]) -> dict[str, Style]:
     chosen = dict(_REFERENCES)
     others = sorted(row.balancer for row in standings if row.balancer not in _REFERENCES)
     for index, label in enumerate(others):
-        turn, place = divmod(index, len(PALETTE))
-        chosen[label] = Style(PALETTE[place], _DASHES[turn % len(_DASHES)])
+        line = line_style(index)
+        chosen[label] = Style(line["color"], line["dash"])
     return chosen
 
 
@@ -178,7 +179,8 @@ def _panels(
     standings: Sequence[Standing], choose: Callable[[Run], Trajectories], title: str
 ) -> go.Figure:
     names, drawn = list(standings[0].final_weights), styles(standings)
-    columns = min(len(names), 5 if len(names) > 6 else 3)
+    fitting = max(1, _WIDTH // (7 * max(map(len, names)) + 24))
+    columns = min(len(names), 5 if len(names) > 6 else 3, fitting)
     rows = math.ceil(len(names) / columns)
     figure = make_subplots(
         rows,
@@ -196,6 +198,7 @@ def _panels(
             trace.update(showlegend=index == 0, connectgaps=True, line={"width": 1.5})
             figure.add_trace(trace, row=index // columns + 1, col=index % columns + 1)
     _with_legend(figure, height=110 + _PANEL_HEIGHT * rows)
+    figure.update_annotations(font_size=12)
     figure.update_yaxes(type="log", tickformat=".3~g", tickfont={"size": 11})
     figure.update_xaxes(title="training step", row=rows)
     figure.update_yaxes(title=title, col=1)
@@ -242,6 +245,7 @@ def _metric_title(row: Standing) -> str:
 
 
 def _with_legend(figure: go.Figure, height: int) -> None:
-    lay_out(figure, height)
-    legend = {"x": 1.01, "y": 1, "xanchor": "left", "yanchor": "top"}
+    entries = sum(trace.showlegend is not False for trace in figure.data)
+    lay_out(figure, max(height, 80 + 22 * entries))
+    legend = {"x": 1.01, "y": 1, "xanchor": "left", "yanchor": "top", "tracegroupgap": 0}
     figure.update_layout(showlegend=True, legend=legend)

@@ -9,6 +9,9 @@ from math import isnan
 from pathlib import Path
 from string import Template
 
+import plotly.graph_objects as go
+
+from equipoise.benchmarks.compare.explained import explained, provenance
 from equipoise.benchmarks.compare.pictures import (
     losses_picture,
     metric_picture,
@@ -27,6 +30,7 @@ from equipoise.benchmarks.refusal import RequestError
 from equipoise.monitor.diagnosis_summary import Summary
 from equipoise.pages.files import write_atomically
 from equipoise.pages.page_frame import embed, render_page
+from equipoise.pages.picture_frame import for_phones
 
 REPORT_NAME = "report.html"
 
@@ -124,12 +128,18 @@ def render(rows: Sequence[Standing], diagnosis: Summary | None = None) -> str:
         ranking_rows="\n".join(_ranking_row(rank, row) for rank, row in enumerate(rows, start=1)),
         weight_heads="".join(f'<th scope="col">{escape(name)}</th>' for name in names),
         weight_rows="\n".join(_weight_row(row) for row in rows),
-        ranking_picture=embed(ranking_picture(rows), "ranking"),
-        metric_picture=embed(metric_picture(rows), "metric"),
-        losses_picture=embed(losses_picture(rows), "losses"),
-        weights_picture=embed(weights_picture(rows), "weights"),
+        explained=explained(rows),
+        provenance=provenance(rows),
+        ranking_picture=_drawn(ranking_picture(rows), "ranking"),
+        metric_picture=_drawn(metric_picture(rows), "metric"),
+        losses_picture=_drawn(losses_picture(rows), "losses"),
+        weights_picture=_drawn(weights_picture(rows), "weights"),
     )
     return render_page(title, filled)
+
+
+def _drawn(figure: go.Figure, name: str) -> str:
+    return embed(figure, name, on_phone=for_phones(figure))
 
 
 def _diagnosed(diagnosis: Summary, rows: Sequence[Standing]) -> str:
