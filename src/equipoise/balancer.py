@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from equipoise.autograd.errors import explained
+from equipoise.autograd.errors import explained, newest
 from equipoise.autograd.precision import full_precision
 from equipoise.finite import all_finite
 from equipoise.gradients.apply import BackwardPass
@@ -95,7 +95,6 @@ class Balancer(Learner, ABC):
 
     # What a user calls.
 
-    @explained()
     @full_precision()
     def backward(
         self,
@@ -127,10 +126,12 @@ class Balancer(Learner, ABC):
         how = BackwardPass(self._average, retain_graph, scaler, backward)
         step = self._begin(losses)
         _refuse_graphless(step.terms)
-        self._opens(step.terms)
-        with self._average.replicated.measuring():
-            outcome = self._advance(step, how, wrt)
-        how.run(outcome.updates, step.terms)
+        with explained(step.terms, self._newest):
+            self._opens(step.terms)
+            with self._average.replicated.measuring():
+                outcome = self._advance(step, how, wrt)
+            how.run(outcome.updates, step.terms)
+        self._newest = newest(step.terms)
         return self._closes()
 
     if TYPE_CHECKING:
@@ -157,10 +158,12 @@ class Balancer(Learner, ABC):
                 "balanced loss; call `backward(losses)` instead."
             )
             raise TypeError(msg)
-        with explained(), full_precision(), self._average.replicated.measuring():
+        with full_precision(), self._average.replicated.measuring():
             step = self._begin(losses)
-            self._opens(step.terms)
-            weights = self._advance_weights(step)
+            with explained(step.terms, self._newest):
+                self._opens(step.terms)
+                weights = self._advance_weights(step)
+            self._newest = newest(step.terms)
             self._closes()
         return step.terms.balanced(weights)
 

@@ -17,7 +17,13 @@ from equipoise.parallel.averaging import GradientAverage
 from equipoise.parallel.processes import Processes
 from equipoise.parts.checks import check_choice
 from equipoise.parts.hooks import Hook, RecordHooks
-from equipoise.parts.notices import IDLE_STEPS, tell_graphless, warn_of_idleness, warn_of_sign
+from equipoise.parts.notices import (
+    IDLE_STEPS,
+    tell_graphless,
+    warn_of_idleness,
+    warn_of_sign,
+    warn_of_zero,
+)
 from equipoise.parts.random import Drawing
 from equipoise.parts.scaling import Scale, read_scale
 from equipoise.parts.told import remembers, shown_options
@@ -122,7 +128,8 @@ class Learner(Stateful):
         self._record_hooks = RecordHooks()
         self._record_pre_hooks = RecordHooks()
         self._frozen = False
-        self._told_of_sign = False
+        self._told_of_sign = self._told_of_zero = False
+        self._newest = 0  # see `newest`, of the last step
         self._kept: bool | Tensor = True  # whether this step's formula left a trace in the state
         self._idle = 0  # steps in a row that were to be learned from, and were not
         count = len(self.names)
@@ -189,6 +196,14 @@ class Learner(Stateful):
     def learning(self) -> bool:
         """Whether steps advance the state; never under ``torch.no_grad()``."""
         return self.awake and torch.is_grad_enabled()
+
+    @property
+    def halted_by(self) -> tuple[str, ...]:
+        """The losses that, as long as one is exactly zero, leave no weight to the others.
+
+        The method warns once of one that is, where values lie on the CPU.
+        """
+        return ()
 
     @property
     def factors(self) -> Tensor:
@@ -351,6 +366,9 @@ class Learner(Stateful):
         if self.defined_for == "nonnegative" and not self._told_of_sign:
             values = terms.values().tolist()
             self._told_of_sign = warn_of_sign(self._method(), terms.present_names, values)
+        if self.halted_by and not self._told_of_zero:
+            values, halting = terms.values().tolist(), self.halted_by
+            self._told_of_zero = warn_of_zero(self._method(), halting, terms.present_names, values)
         if self._idle == IDLE_STEPS:
             values = terms.values().tolist()
             warn_of_idleness(self._method(), self.names, terms.present_names, values)

@@ -89,6 +89,11 @@ class MGDA(Aggregation):
         check_choice("reduction", reduction, ("sum", "mean"))
         self.reduction = reduction
 
+    @property
+    def halted_by(self) -> tuple[str, ...]:
+        """Any loss: its gradient, zero too, is the shortest combination of all."""
+        return self.names
+
     def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
         divisors = self._divisors(values, gradients)
         given = torch.cat([gradients.gram(), divisors[None]])

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.amp import GradScaler
 from torch.distributed import ProcessGroup
 
-from equipoise.autograd.errors import explained
+from equipoise.autograd.errors import explained, newest
 from equipoise.autograd.fabric import permitted
 from equipoise.autograd.precision import full_precision
 from equipoise.losses import Graphless, Losses, LossNames, Terms, loss_names, read_losses
@@ -105,6 +105,7 @@ class MultiTermOptimizer(Recorded, Generic[BucketT]):
         self._layout = Layout(self._bucket(), self.state, packed=self._packed)
         _ALIVE.add(self)
         self._sources = Sources(self._processes, self._gradients)
+        self._newest = 0  # see `newest`, of the last step
         self._now: UnderWay[Step[BucketT]] = UnderWay()
         self._begin_record()
         self._clear()
@@ -146,7 +147,6 @@ class MultiTermOptimizer(Recorded, Generic[BucketT]):
         for holder in (self.defaults, *self.param_groups):
             holder["losses"] = list(names)
 
-    @explained()
     @permitted()
     @full_precision()
     def backward(
@@ -197,6 +197,7 @@ class MultiTermOptimizer(Recorded, Generic[BucketT]):
             return
         if not self._now.accumulating:
             self._opens(terms)
+        passed, self._newest = self._newest, newest(terms)
         try:
             passes = Passes(
                 terms,
@@ -206,11 +207,12 @@ class MultiTermOptimizer(Recorded, Generic[BucketT]):
                 scaler,
                 retain_graph=retain_graph,
             )
-            if self._now.accumulating:
-                self._now.accumulated.update(passes.each(self._now.accumulated))
-                return
-            keep = finite if scaler is None and isinstance(finite, Tensor) else None
-            self._take(passes, parameters, keep)
+            with explained(terms, passed):
+                if self._now.accumulating:
+                    self._now.accumulated.update(passes.each(self._now.accumulated))
+                    return
+                keep = finite if scaler is None and isinstance(finite, Tensor) else None
+                self._take(passes, parameters, keep)
         except BaseException:  # the next backward begins anew
             self._clear()
             raise
