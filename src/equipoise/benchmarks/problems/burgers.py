@@ -22,7 +22,7 @@ def burgers() -> Problem:
     :math:`u(x, 0) = -\sin(\pi x)` on :math:`x \in [-1, 1]`, :math:`t \in [0, 1]`, zero at both
     ends; a shock forms at ``x = 0``.
 
-    Source: Raissi, Perdikaris & Karniadakis 2019 (arXiv 1711.10561), Section 3.1.
+    Source: Raissi, Perdikaris & Karniadakis 2019 (arXiv 1711.10561).
 
     Returns:
         The problem.

@@ -30,7 +30,7 @@ def rosenbrock() -> Problem:
     1e-4; a run that does not get there is given one step more than it had. Every method wants its
     own learning rate.
 
-    Source: Heydari et al. 2019 (arXiv 1912.12355), Section 4.1, who show one start.
+    Source: Heydari et al. 2019 (arXiv 1912.12355), who show one start.
 
     Returns:
         The problem.
@@ -58,7 +58,7 @@ def beale() -> Problem:
     :math:`[0, 4] \times [-1, 1]`, whence plain descent comes to the minimum at a fit rate; from
     elsewhere it may run off. All else is as for `rosenbrock`.
 
-    Source: Heydari et al. 2019 (arXiv 1912.12355), Section 4.1.
+    Source: Heydari et al. 2019 (arXiv 1912.12355).
 
     Returns:
         The problem.

@@ -20,7 +20,7 @@ def helmholtz() -> Problem:
     ``q`` is made so that :math:`u = \sin(\pi x) \sin(4 \pi y)`. The residual's second derivatives
     make it some ten thousand times larger than the boundary's values.
 
-    Source: Wang, Teng & Perdikaris 2021 (arXiv 2001.04536), Section 2.4.
+    Source: Wang, Teng & Perdikaris 2021 (arXiv 2001.04536).
 
     Returns:
         The problem.

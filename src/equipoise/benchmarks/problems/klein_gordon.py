@@ -18,7 +18,7 @@ def klein_gordon() -> Problem:
     Boundary and initial values, and :math:`u_t = 0` at the beginning, are those of
     :math:`u = x \cos(5 \pi t) + (x t)^3`.
 
-    Source: Wang, Teng & Perdikaris 2021 (arXiv 2001.04536), Section 4.2.
+    Source: Wang, Teng & Perdikaris 2021 (arXiv 2001.04536).
 
     Returns:
         The problem.

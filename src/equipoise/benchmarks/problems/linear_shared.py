@@ -27,7 +27,7 @@ def linear_shared() -> Problem:
     the balanced points, a third for each, are not reached by static weights, because they lie where
     the front is not convex. The metric is the share explained of the worst task, at most one third.
 
-    Source: Hu et al. 2023 (arXiv 2308.13985), Theorem 2: linear scalarisation cannot explore the
+    Source: Hu et al. 2023 (arXiv 2308.13985): linear scalarisation cannot explore the
     front of an under-parametrised linear model.
 
     Returns:

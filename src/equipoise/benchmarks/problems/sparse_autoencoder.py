@@ -29,7 +29,7 @@ def sparse_autoencoder() -> Problem:
     The metric is the test accuracy of a ridge regression from the code to the class, which sees
     training codes only; reconstruction and activity stand beside it.
 
-    Source: Heydari et al. 2019 (arXiv 1912.12355), Section 4.2 (MNIST there); the sparsity term is
+    Source: Heydari et al. 2019 (arXiv 1912.12355) (MNIST there); the sparsity term is
     Ng's, CS294A lecture notes, 2011.
 
     Returns:

@@ -33,7 +33,7 @@ def super_resolution() -> Problem:
     as much. The metric is the peak signal-to-noise ratio on test patches, cut from the right
     seventh of both photographs; training patches come from the left 70 percent.
 
-    Source: Malkiel & Wolf 2020 (arXiv 2006.14683), Section 4.3, after SRGAN (Ledig et al. 2017,
+    Source: Malkiel & Wolf 2020 (arXiv 2006.14683), after SRGAN (Ledig et al. 2017,
     arXiv 1609.04802), in small: features of a random network in place of VGG's, which would have to
     be downloaded.
 

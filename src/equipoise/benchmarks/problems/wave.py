@@ -20,7 +20,7 @@ def wave() -> Problem:
     :math:`u = \sin(\pi x) \cos(2 \pi t) + \frac{1}{2} \sin(4 \pi x) \cos(8 \pi t)`: at rest at the
     beginning, and zero at both ends.
 
-    Source: Wang, Yu & Perdikaris 2022 (arXiv 2007.14527), Section 7.3.
+    Source: Wang, Yu & Perdikaris 2022 (arXiv 2007.14527).
 
     Returns:
         The problem.
