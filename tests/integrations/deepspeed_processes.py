@@ -68,7 +68,8 @@ if __name__ == "__main__":
     _, stage, method, wrt, inside = sys.argv
     try:
         main(int(stage), method, None if wrt == "-" else wrt, inside=inside == "inside")
-    except Exception:  # of which the traceback keeps engines alive, that wait for ever at the exit
+    except (TypeError, RuntimeError, AssertionError):
+        # The traceback keeps engines alive, which wait for ever at the exit.
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)
