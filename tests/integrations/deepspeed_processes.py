@@ -5,7 +5,9 @@ python deepspeed_processes.py STAGE METHOD WRT INSIDE
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
 
 import deepspeed
 import torch
@@ -64,4 +66,10 @@ def main(stage: int, method: str, wrt: str | None, *, inside: bool) -> None:
 
 if __name__ == "__main__":
     _, stage, method, wrt, inside = sys.argv
-    main(int(stage), method, None if wrt == "-" else wrt, inside=inside == "inside")
+    try:
+        main(int(stage), method, None if wrt == "-" else wrt, inside=inside == "inside")
+    except (TypeError, RuntimeError, AssertionError):
+        # The traceback keeps engines alive, which wait for ever at the exit.
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
