@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
 
 from equipoise.autograd.errors import explained, newest
 from equipoise.autograd.precision import full_precision
+from equipoise.autograd.targets import Wrt
 from equipoise.finite import all_finite
 from equipoise.gradients.apply import BackwardPass
+from equipoise.gradients.gradients import Gradients
 from equipoise.gradients.update import Update
 from equipoise.learner import Learner, Step
 from equipoise.losses import Losses, Terms
@@ -21,12 +24,6 @@ from equipoise.parallel.zero import BackwardCall
 from equipoise.parts.random import Drawing
 from equipoise.record import Record
 from equipoise.state import Stateful
-
-if TYPE_CHECKING:
-    from torch.amp.grad_scaler import GradScaler
-
-    from equipoise.autograd.targets import Wrt
-    from equipoise.gradients.gradients import Gradients
 
 LooksAt: TypeAlias = Literal["losses", "norms", "gramian", "gradients"]
 """What a method asks for, in the order of its price."""
@@ -51,7 +48,7 @@ class Outcome:
     gradients: Gradients | None = None
 
 
-Decide: TypeAlias = "Callable[[Step, Gradients | None], Tensor]"
+Decide: TypeAlias = Callable[[Step, Gradients | None], Tensor]
 """Makes the weights of a step, ``[len(present)]``, from what was measured."""
 
 

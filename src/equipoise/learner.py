@@ -6,12 +6,15 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 import torch
 from torch import Tensor
+from torch.distributed import ProcessGroup
+from torch.utils.hooks import RemovableHandle
 
 from equipoise.finite import all_finite, none_infinite
+from equipoise.gradients.gradients import Gradients
 from equipoise.losses import Graphless, Losses, LossNames, Terms, loss_names, read_losses
 from equipoise.parallel.averaging import GradientAverage
 from equipoise.parallel.processes import Processes
@@ -31,12 +34,6 @@ from equipoise.parts.weight_marks import MARKS, set_mark, sums_at
 from equipoise.record import Record, spread
 from equipoise.schedules import Priorities, Schedules
 from equipoise.state import Stateful, decoded
-
-if TYPE_CHECKING:
-    from torch.distributed import ProcessGroup
-    from torch.utils.hooks import RemovableHandle
-
-    from equipoise.gradients.gradients import Gradients
 
 
 class BalancerOptions(TypedDict, total=False):

@@ -5,19 +5,17 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from equipoise import aggregation, weighting
 from equipoise.balancer import Balancer, LooksAt
 from equipoise.gradients.measuring import Measuring
+from equipoise.losses import LossNames
 from equipoise.optim import AutoBalance, MTAdam, MultiAdam
 from equipoise.optim.base import MultiTermOptimizer, Params
 from equipoise.wrappers.base import Wrapper
 from equipoise.wrappers.crmogm import CRMOGM
 from equipoise.wrappers.per_module import PerModule
-
-if TYPE_CHECKING:
-    from equipoise.losses import LossNames
 
 _BALANCERS: dict[str, type[Balancer]] = {
     name.lower(): getattr(kind, name)

@@ -23,7 +23,7 @@ from equipoise.parts.checks import check_choice, check_positive
 
 Schedule: TypeAlias = Callable[[int], float]
 """The priority at a step, from the number of steps learned before it."""
-Priorities: TypeAlias = Mapping[str, "float | Schedule"] | Sequence["float | Schedule"] | Tensor
+Priorities: TypeAlias = Mapping[str, float | Schedule] | Sequence[float | Schedule] | Tensor
 """What multiplies each loss: a number, or a schedule."""
 Shape: TypeAlias = Literal["linear", "cosine"]
 

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
+from torch import Tensor
+from typing_extensions import Unpack
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
 from equipoise.autograd.targets import Watched, Wrt, watch
+from equipoise.balancer import LooksAt
+from equipoise.gradients.gradients import Gradients
+from equipoise.losses import LossNames, Terms
 from equipoise.parts.checks import check_not_negative, check_positive
 from equipoise.parts.marking import mark
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from typing_extensions import Unpack
-
-    from equipoise.balancer import LooksAt
-    from equipoise.gradients.gradients import Gradients
-    from equipoise.losses import LossNames, Terms
 
 
 class AdaptiveRatio(Aggregation):

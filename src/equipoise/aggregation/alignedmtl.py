@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+
+from torch import Tensor
+from typing_extensions import Unpack
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
-from equipoise.losses import per_loss
+from equipoise.balancer import PerLoss
+from equipoise.gradients.gradients import Gradients
+from equipoise.losses import LossNames, per_loss
 from equipoise.parts.checks import check_choice
 from equipoise.parts.solve import solve_gramian
 from equipoise.solvers import EigenvalueScale, aligned
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from typing_extensions import Unpack
-
-    from equipoise.balancer import PerLoss
-    from equipoise.gradients.gradients import Gradients
-    from equipoise.losses import LossNames
 
 
 class AlignedMTL(Aggregation):

@@ -5,33 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
+
+from torch import Tensor
+from torch.distributed import ProcessGroup
 
 from equipoise.autograd import shared
 from equipoise.autograd.errors import warn_of_donated_buffers
 from equipoise.autograd.graph import Parting, edges_of, is_leaf, may_donate
-from equipoise.autograd.targets import Held
+from equipoise.autograd.inputs import Trained
+from equipoise.autograd.targets import Held, Target, Watched, Wrt
 from equipoise.balancer import Balancer, Decide, LooksAt, Outcome
+from equipoise.gradients.apply import BackwardPass
 from equipoise.gradients.gradients import Gradients
 from equipoise.gradients.measurement import Measurement
 from equipoise.gradients.measuring import Measuring
 from equipoise.gradients.meter import Meter, Needs
+from equipoise.gradients.update import Update
 from equipoise.learner import BalancerOptions, Step
+from equipoise.losses import Graphless, LossNames, Terms
 from equipoise.parallel import zero
 from equipoise.parallel.fsdp import ShardedModules
 from equipoise.parts.checks import check_choice
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from torch.distributed import ProcessGroup
-
-    from equipoise.autograd.inputs import Trained
-    from equipoise.autograd.targets import Target, Watched, Wrt
-    from equipoise.gradients.apply import BackwardPass
-    from equipoise.gradients.update import Update
-    from equipoise.losses import Graphless, LossNames, Terms
-    from equipoise.parts.scaling import Scale
-    from equipoise.schedules import Priorities
+from equipoise.parts.scaling import Scale
+from equipoise.schedules import Priorities
 
 
 class AggregationOptions(BalancerOptions, total=False):

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
+from torch import Tensor
+from typing_extensions import Unpack
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
+from equipoise.gradients.gradients import Gradients
+from equipoise.losses import LossNames
 from equipoise.parts.checks import check_choice, check_within
 from equipoise.parts.reduction import Reduction
-from equipoise.parts.solve import solve_gramian
+from equipoise.parts.solve import Matrix, solve_gramian
 from equipoise.solvers import cagrad_weights, dual_cone_projection
 from equipoise.solvers.scaling import norm_bounds
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from typing_extensions import Unpack
-
-    from equipoise.gradients.gradients import Gradients
-    from equipoise.losses import LossNames
-    from equipoise.parts.solve import Matrix
 
 
 class CAGrad(Aggregation):

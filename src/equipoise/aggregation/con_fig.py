@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
+from torch import Tensor
+from typing_extensions import Unpack
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
-from equipoise.losses import per_loss
+from equipoise.balancer import PerLoss
+from equipoise.gradients.gradients import Gradients
+from equipoise.losses import LossNames, per_loss
 from equipoise.parts.checks import check_choice, check_shares
-from equipoise.parts.solve import solve_gramian
+from equipoise.parts.solve import Matrix, solve_gramian
 from equipoise.solvers.scaling import unit_diagonal
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from typing_extensions import Unpack
-
-    from equipoise.balancer import PerLoss
-    from equipoise.gradients.gradients import Gradients
-    from equipoise.losses import LossNames
-    from equipoise.parts.solve import Matrix
 
 Length: TypeAlias = Literal["projection", "minimum", "maximum", "harmonic"]
 """How long the update is: see `ConFIG`."""

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
+from torch import Tensor
+from typing_extensions import Unpack
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
+from equipoise.balancer import LooksAt
+from equipoise.gradients.gradients import Gradients
+from equipoise.losses import LossNames
 from equipoise.parts.checks import check_not_negative, check_positive, check_within
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from typing_extensions import Unpack
-
-    from equipoise.balancer import LooksAt
-    from equipoise.gradients.gradients import Gradients
-    from equipoise.losses import LossNames
 
 
 class DBMTL(Aggregation):

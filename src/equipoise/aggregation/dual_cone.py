@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING
 
 import numpy as np
+from torch import Tensor
+from typing_extensions import Unpack
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
-from equipoise.losses import per_loss
+from equipoise.balancer import PerLoss
+from equipoise.gradients.gradients import Gradients
+from equipoise.losses import LossNames, per_loss
 from equipoise.parts.checks import check_not_negative, check_shares
-from equipoise.parts.solve import solve_gramian
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from typing_extensions import Unpack
-
-    from equipoise.balancer import PerLoss
-    from equipoise.gradients.gradients import Gradients
-    from equipoise.losses import LossNames
-    from equipoise.parts.solve import Matrix
+from equipoise.parts.solve import Matrix, solve_gramian
 
 
 class DualCone(Aggregation):

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from equipoise.aggregation.dual_cone import DualCone
+from equipoise.parts.solve import Matrix
 from equipoise.solvers import dual_cone_projection
-
-if TYPE_CHECKING:
-    from equipoise.parts.solve import Matrix
 
 
 class DualProj(DualCone):

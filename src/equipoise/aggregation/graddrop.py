@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
-from equipoise.balancer import Decide, Outcome
+from equipoise.autograd.targets import Wrt
+from equipoise.balancer import Decide, LooksAt, Outcome, PerLoss
+from equipoise.gradients.apply import BackwardPass
+from equipoise.gradients.gradients import Gradients
 from equipoise.gradients.linalg import l2_norm
 from equipoise.learner import Step
-from equipoise.losses import per_loss
+from equipoise.losses import LossNames, per_loss
 from equipoise.parts.checks import check_not_negative, check_positive
 from equipoise.parts.random import Drawing
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
-    from equipoise.autograd.targets import Wrt
-    from equipoise.balancer import LooksAt, PerLoss
-    from equipoise.gradients.apply import BackwardPass
-    from equipoise.gradients.gradients import Gradients
-    from equipoise.losses import LossNames
 
 
 class GradDrop(Aggregation):

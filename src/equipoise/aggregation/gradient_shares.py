@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
+from torch import Tensor
+from typing_extensions import Unpack
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
-from equipoise.losses import per_loss
+from equipoise.balancer import LooksAt, PerLoss
+from equipoise.gradients.gradients import Gradients, Row
+from equipoise.losses import LossNames, per_loss
 from equipoise.parts.checks import check_positive, check_shares, check_within
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from typing_extensions import Unpack
-
-    from equipoise.balancer import LooksAt, PerLoss
-    from equipoise.gradients.gradients import Gradients, Row
-    from equipoise.losses import LossNames
 
 
 class GradientShares(Aggregation):

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import torch
+from torch import Tensor
+from typing_extensions import Unpack
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
+from equipoise.gradients.gradients import Gradients
+from equipoise.losses import LossNames
 from equipoise.parts.checks import check_choice, check_not_negative, check_within
 from equipoise.parts.random import Drawing
+from equipoise.parts.solve import Matrix
 from equipoise.solvers.scaling import rounding
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from typing_extensions import Unpack
-
-    from equipoise.gradients.gradients import Gradients
-    from equipoise.losses import LossNames
-    from equipoise.parts.solve import Matrix
 
 
 class GradVac(Aggregation):

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
+from torch import Tensor
+from typing_extensions import Unpack
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
+from equipoise.gradients.gradients import Gradients
+from equipoise.losses import LossNames
 from equipoise.parts.checks import check_choice
 from equipoise.parts.solve import solve_gramian
 from equipoise.solvers import equal_projection
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from typing_extensions import Unpack
-
-    from equipoise.gradients.gradients import Gradients
-    from equipoise.losses import LossNames
 
 
 class IMTLG(Aggregation):

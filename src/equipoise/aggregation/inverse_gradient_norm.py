@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
+from torch import Tensor
+from typing_extensions import Unpack
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
-from equipoise.losses import per_loss
+from equipoise.balancer import LooksAt, PerLoss
+from equipoise.gradients.gradients import Gradients
+from equipoise.losses import LossNames, per_loss
 from equipoise.parts.checks import check_positive, check_within
 from equipoise.parts.inverse import inverse_weights
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from typing_extensions import Unpack
-
-    from equipoise.balancer import LooksAt, PerLoss
-    from equipoise.gradients.gradients import Gradients
-    from equipoise.losses import LossNames
 
 
 class InverseGradientNorm(Aggregation):

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
+from torch import Tensor
+from typing_extensions import Unpack
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
+from equipoise.balancer import LooksAt
+from equipoise.gradients.gradients import Gradients, Row
+from equipoise.losses import LossNames
 from equipoise.parts.checks import check_choice, check_not_negative, check_within
 from equipoise.parts.elements import largest_and_mean
 from equipoise.parts.marking import mark
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from typing_extensions import Unpack
-
-    from equipoise.balancer import LooksAt
-    from equipoise.gradients.gradients import Gradients, Row
-    from equipoise.losses import LossNames
 
 
 class LearningRateAnnealing(Aggregation):

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
+from torch import Tensor
+from typing_extensions import Unpack
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
+from equipoise.gradients.gradients import Gradients
+from equipoise.losses import LossNames
 from equipoise.parts.checks import check_choice
 from equipoise.parts.reduction import Reduction
-from equipoise.parts.solve import solve
+from equipoise.parts.solve import Matrix, solve
 from equipoise.solvers import min_norm_point
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from typing_extensions import Unpack
-
-    from equipoise.gradients.gradients import Gradients
-    from equipoise.losses import LossNames
-    from equipoise.parts.solve import Matrix
 
 Normalization: TypeAlias = Literal["none", "l2", "loss", "loss+"]
 

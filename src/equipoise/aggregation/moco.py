@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 import torch
+from torch import Tensor
+from typing_extensions import Unpack
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
 from equipoise.aggregation.mgda import Normalization
+from equipoise.balancer import LooksAt
 from equipoise.gradients.gradients import Gradients
+from equipoise.losses import LossNames
 from equipoise.parts.checks import check_choice, check_not_negative, check_within
 from equipoise.parts.solve import solve
 from equipoise.solvers.simplex import simplex_projection
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from typing_extensions import Unpack
-
-    from equipoise.balancer import LooksAt
-    from equipoise.losses import LossNames
 
 
 class MoCo(Aggregation):

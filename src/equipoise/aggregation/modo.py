@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
+from torch import Tensor
+from typing_extensions import Unpack
 
 from equipoise.aggregation.base import AggregationOptions
 from equipoise.aggregation.observing import ObservingAggregation
+from equipoise.gradients.gradients import Gradients
+from equipoise.losses import LossNames
 from equipoise.parts.checks import check_not_negative, check_positive
 from equipoise.parts.solve import solve
 from equipoise.solvers.simplex import simplex_projection
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from typing_extensions import Unpack
-
-    from equipoise.gradients.gradients import Gradients
-    from equipoise.losses import LossNames
 
 
 class MoDo(ObservingAggregation):

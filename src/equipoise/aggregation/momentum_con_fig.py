@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
+from torch import Tensor
+from typing_extensions import Unpack
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
 from equipoise.aggregation.con_fig import LENGTHS, Length, conflict_free
+from equipoise.balancer import LooksAt
 from equipoise.gradients.gradients import Gradients
 from equipoise.gradients.linalg import column_blocks
+from equipoise.losses import LossNames
 from equipoise.parts.checks import check_choice, check_not_negative, check_within
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from typing_extensions import Unpack
-
-    from equipoise.balancer import LooksAt
-    from equipoise.losses import LossNames
 
 
 class MomentumConFIG(Aggregation):

@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
+from typing_extensions import Unpack
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
+from equipoise.autograd.targets import Wrt
+from equipoise.balancer import Decide, Outcome
+from equipoise.gradients.apply import BackwardPass
+from equipoise.gradients.gradients import Gradients
 from equipoise.gradients.measuring import Measuring
 from equipoise.gradients.meter import Meter
-from equipoise.losses import Terms
+from equipoise.learner import Step
+from equipoise.losses import LossNames, Terms
 from equipoise.parts.checks import check_not_negative
-from equipoise.parts.solve import solve_gramian
+from equipoise.parts.solve import Matrix, solve_gramian
 from equipoise.solvers import nash_bargaining
 from equipoise.solvers.scaling import norm_bounds
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from typing_extensions import Unpack
-
-    from equipoise.autograd.targets import Wrt
-    from equipoise.balancer import Decide, Outcome
-    from equipoise.gradients.apply import BackwardPass
-    from equipoise.gradients.gradients import Gradients
-    from equipoise.learner import Step
-    from equipoise.losses import LossNames
-    from equipoise.parts.solve import Matrix
 
 
 class NashMTL(Aggregation):

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
+from torch import Tensor
+from typing_extensions import Unpack
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
+from equipoise.autograd.targets import Wrt
 from equipoise.balancer import LooksAt
 from equipoise.gradients.gradients import Gradients
 from equipoise.learner import Step
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from typing_extensions import Unpack
-
-    from equipoise.autograd.targets import Wrt
-    from equipoise.losses import Losses, LossNames
+from equipoise.losses import Losses, LossNames
 
 
 class ObservingAggregation(Aggregation):

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
+from torch import Tensor
+from typing_extensions import Unpack
 
 from equipoise.aggregation.base import AggregationOptions
 from equipoise.aggregation.observing import ObservingAggregation
-from equipoise.losses import per_loss
+from equipoise.balancer import PerLoss
+from equipoise.gradients.gradients import Gradients
+from equipoise.losses import LossNames, per_loss
 from equipoise.parts.checks import check_not_negative, check_positive, check_within
-from equipoise.parts.solve import solve
+from equipoise.parts.solve import Matrix, solve
 from equipoise.solvers.simplex import simplex_projection
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from typing_extensions import Unpack
-
-    from equipoise.balancer import PerLoss
-    from equipoise.gradients.gradients import Gradients
-    from equipoise.losses import LossNames
-    from equipoise.parts.solve import Matrix
 
 
 class SDMGrad(ObservingAggregation):

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from equipoise.aggregation.dual_cone import DualCone
+from equipoise.parts.solve import Matrix
 from equipoise.solvers import dual_cone_projection
-
-if TYPE_CHECKING:
-    from equipoise.parts.solve import Matrix
 
 
 class UPGrad(DualCone):

@@ -5,17 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import Node
 
 from equipoise.autograd.graph import LEAF, children_first
-
-if TYPE_CHECKING:
-    from torch.autograd.graph import Node
-
-    from equipoise.losses import Terms
+from equipoise.losses import Terms
 
 _CHANGED_IN_PLACE = "modified by an inplace operation"
 _FREED = "backward through the graph a second time"

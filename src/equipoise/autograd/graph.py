@@ -11,23 +11,20 @@ import functools
 import heapq
 import operator
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from torch import Tensor
-from torch.autograd.graph import get_gradient_edge
+from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 from torch.nn.parallel.distributed import _DDPSink
 from torch.utils.checkpoint import CheckpointFunction
 
 from equipoise.autograd.vectors import parts_of, taken_apart
 
-if TYPE_CHECKING:
-    from torch.autograd.graph import GradientEdge, Node
-
 LEAF = (1 << 64) - 1  # the sequence number of every leaf; leaves are told by it
 _SINK: type = _DDPSink._backward_cls
 
 
-Users: TypeAlias = "dict[Node, list[tuple[Node, int]]]"
+Users: TypeAlias = dict[Node, list[tuple[Node, int]]]
 """The users of each node: nodes, and as which of their inputs they use it."""
 
 

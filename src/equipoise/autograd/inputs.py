@@ -9,16 +9,14 @@ keeps it; a coefficient has none and is spread over it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from torch import Tensor, nn
+from torch.autograd.graph import Node
 from torch.optim import Optimizer
 
 from equipoise.autograd.graph import LEAF, variable
 from equipoise.autograd.operations import ADDMM, ELEMENTWISE, MM, TRANSPOSE
-
-if TYPE_CHECKING:
-    from torch.autograd.graph import Node
 
 _Part = Optimizer | nn.Module | Tensor
 Trained: TypeAlias = _Part | Iterable["Trained"]

@@ -5,15 +5,12 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Collection, Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
+from torch.autograd.graph import Node
 
 from equipoise.autograd.graph import LEAF, refuse_reentrant_checkpoint, variable
 from equipoise.autograd.operations import INDEXED
-
-if TYPE_CHECKING:
-    from torch.autograd.graph import Node
 
 
 def newest_layer(

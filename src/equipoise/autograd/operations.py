@@ -5,16 +5,14 @@ A node's class is the only thing that says what it does, and most classes have n
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import Node
 from torch.nn import functional as F
 
-if TYPE_CHECKING:
-    from torch.autograd.graph import Node
-
-Edge: TypeAlias = "tuple[Node, int]"
+Edge: TypeAlias = tuple[Node, int]
 """A node and the number of one of its outputs."""
 
 _leaf = torch.ones(1, 1, requires_grad=True)

@@ -6,10 +6,10 @@ import functools
 import operator
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, Node
 
 from equipoise.autograd.graph import (
     LEAF,
@@ -25,9 +25,6 @@ from equipoise.autograd.graph import (
 )
 from equipoise.autograd.inputs import watchable
 from equipoise.autograd.layers import newest_layer, parametric
-
-if TYPE_CHECKING:
-    from torch.autograd.graph import GradientEdge, Node
 
 UNTRAINED = (
     " Where their shared part is under `requires_grad_(False)` on purpose, there is nothing to "

@@ -17,17 +17,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import get_gradient_edge
+from torch.autograd.graph import Node, get_gradient_edge
 
 from equipoise.autograd.operations import JOINS, MAPS, PARTS, REDUCTIONS, Edge
-
-if TYPE_CHECKING:
-    from torch.autograd.graph import Node
-
 
 _LOOKED_THROUGH = (*MAPS, *PARTS, *JOINS, *REDUCTIONS)
 

@@ -16,17 +16,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import GradientEdge
+from torch.autograd.graph import GradientEdge, Node
 
 from equipoise.autograd.graph import Users, edges_of, users_of
 from equipoise.autograd.operations import ADDMM, MM, TRANSPOSE
-
-if TYPE_CHECKING:
-    from torch.autograd.graph import Node
 
 _SMALL = 1 << 16  # elements of a weight whose gradient costs less than the search for its layer
 _FACTORISATION = 4  # what one operation of it costs, in operations of a plain product

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
 
 from equipoise.autograd import shared
 from equipoise.autograd.accumulate import backward as go_backward
 from equipoise.autograd.accumulate import surrogate
 from equipoise.autograd.fabric import permitted
 from equipoise.autograd.graph import SharingError
+from equipoise.autograd.targets import Target
 from equipoise.gradients.update import Update, gradients_at
+from equipoise.losses import Terms
+from equipoise.parallel.averaging import GradientAverage
 from equipoise.parallel.fsdp import exchanged
 from equipoise.parallel.zero import BackwardCall, stage_of
-
-if TYPE_CHECKING:
-    from torch.amp.grad_scaler import GradScaler
-
-    from equipoise.autograd.targets import Target
-    from equipoise.losses import Terms
-    from equipoise.parallel.averaging import GradientAverage
 
 """Stands for ``Tensor.backward``: ``accelerator.backward`` or ``fabric.backward``."""
 

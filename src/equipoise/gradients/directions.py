@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, distributed
@@ -13,16 +13,14 @@ from equipoise.autograd.fabric import permitted
 from equipoise.autograd.targets import flat, refuse_sparse
 from equipoise.gradients.linalg import at_least_float32, inner
 from equipoise.gradients.update import Update, gradients_at
+from equipoise.parallel.averaging import GradientAverage
 from equipoise.parallel.dtensor import cut_over, local
 from equipoise.parallel.fsdp import exchanged
-
-if TYPE_CHECKING:
-    from equipoise.parallel.averaging import GradientAverage
 
 _SMALL = 1 << 14
 """Elements up to which gradients are laid side by side."""
 
-Direction: TypeAlias = "list[Tensor | None]"
+Direction: TypeAlias = list[Tensor | None]
 """One gradient for each leaf, ``None`` where there is none."""
 
 

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from equipoise.autograd.targets import numel
+from equipoise.autograd.targets import Target, numel
 from equipoise.gradients.affine import AffineLayer, affine_layers, without_parameters
 from equipoise.gradients.gradients import Gradients
 from equipoise.gradients.linalg import gramian, l2_norm, row_norms
 from equipoise.gradients.passes import Passes
-
-if TYPE_CHECKING:
-    from equipoise.autograd.targets import Target
 
 
 class FactoredGradients(Gradients):

@@ -16,7 +16,7 @@ from torch import Tensor
 from equipoise.finite import all_finite
 from equipoise.gradients.linalg import column_blocks, gramian, row_norms
 
-Row: TypeAlias = "list[Tensor]"
+Row: TypeAlias = list[Tensor]
 Statistic: TypeAlias = Callable[[Row], Tensor]
 Pool: TypeAlias = Callable[[Tensor], Tensor]
 

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from equipoise.autograd.precision import full_precision
-from equipoise.autograd.targets import watch
+from equipoise.autograd.targets import Wrt, watch
+from equipoise.gradients.gradients import Gradients
 from equipoise.gradients.measuring import Measuring
 from equipoise.gradients.meter import Meter
-from equipoise.losses import loss_names, read_losses
+from equipoise.losses import Losses, loss_names, read_losses
 from equipoise.parallel.processes import Processes
-
-if TYPE_CHECKING:
-    from equipoise.autograd.targets import Wrt
-    from equipoise.gradients.gradients import Gradients
-    from equipoise.losses import Losses
 
 
 @full_precision()

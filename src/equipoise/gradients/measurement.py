@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from equipoise.autograd.targets import Target
+from equipoise.gradients.apply import BackwardPass
 from equipoise.gradients.factored import FactoredGradients
 from equipoise.gradients.gradients import Gradients
 from equipoise.gradients.passes import Passes
 from equipoise.gradients.update import Update, of_parts, of_rows
-
-if TYPE_CHECKING:
-    from equipoise.autograd.targets import Target
-    from equipoise.gradients.apply import BackwardPass
-    from equipoise.losses import Terms
+from equipoise.losses import Terms
 
 
 @dataclass(frozen=True)

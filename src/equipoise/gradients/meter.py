@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
 from equipoise.autograd import shared
 from equipoise.autograd.graph import SharingError
-from equipoise.autograd.inputs import named_once, trained_tensors
+from equipoise.autograd.inputs import Trained, named_once, trained_tensors
 from equipoise.autograd.shared import is_compiled
-from equipoise.autograd.targets import Held, Watched
+from equipoise.autograd.targets import Held, Watched, Wrt
 from equipoise.gradients.factored import FactoredGradients, ending_at, factorable
 from equipoise.gradients.gradients import Gradients
 from equipoise.gradients.measurement import Measurement
@@ -24,13 +24,9 @@ from equipoise.gradients.sharded import ShardedPasses
 from equipoise.gradients.spread import SpreadPasses
 from equipoise.gradients.streamed import StreamedGradients
 from equipoise.gradients.watch import Watch
+from equipoise.losses import Terms
 from equipoise.parallel.fsdp import ShardedModules
 from equipoise.parallel.processes import Processes
-
-if TYPE_CHECKING:
-    from equipoise.autograd.inputs import Trained
-    from equipoise.autograd.targets import Wrt
-    from equipoise.losses import Terms
 
 Needs: TypeAlias = Literal["norms", "gramian", "gradients"]
 """What a method asks for of gradients: norms, inner products and combinations, or all."""

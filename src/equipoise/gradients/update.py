@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from equipoise.autograd.targets import Target
-    from equipoise.gradients.passes import Passes
+from equipoise.autograd.targets import Target
+from equipoise.gradients.passes import Passes
 
 _SMALL = 1 << 20
 """Columns up to which a combination is made at once and then cut up."""

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from equipoise.autograd import shared
 from equipoise.autograd.graph import SharingError, edges_of
 from equipoise.autograd.shared import Parameters
-from equipoise.autograd.targets import Watched, listed, watch, watch_leaves
+from equipoise.autograd.targets import Name, Target, Watched, Wrt, listed, watch, watch_leaves
+from equipoise.losses import Terms
 from equipoise.parallel.common import NOT_ALIKE, CommonLeaves
 from equipoise.parallel.ddp import ReplicatedModules
 from equipoise.parallel.fsdp import ShardedModules, refuse_flat
 from equipoise.parallel.processes import Processes
-
-if TYPE_CHECKING:
-    from equipoise.autograd.targets import Name, Target, Wrt
-    from equipoise.losses import Terms
 
 
 class Watch:

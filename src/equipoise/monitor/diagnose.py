@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import torch
 
+from equipoise.autograd.inputs import Trained
+from equipoise.autograd.targets import Wrt
+from equipoise.losses import Losses, LossNames
 from equipoise.monitor.diagnosis import Diagnosis
 from equipoise.monitor.diagnosis_verdict import Thresholds
 from equipoise.monitor.progress import shown
-
-if TYPE_CHECKING:
-    from equipoise.autograd.inputs import Trained
-    from equipoise.autograd.targets import Wrt
-    from equipoise.losses import Losses, LossNames
 
 Sample = TypeVar("Sample")
 

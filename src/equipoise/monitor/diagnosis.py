@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from equipoise.losses import loss_names
+from equipoise.autograd.inputs import Trained
+from equipoise.autograd.targets import Wrt
+from equipoise.losses import Losses, LossNames, loss_names
 from equipoise.monitor.advice import Advice, advise
 from equipoise.monitor.diagnosis_finding import find
 from equipoise.monitor.diagnosis_findings import Batch, Findings
@@ -19,10 +21,6 @@ from equipoise.parallel.processes import Processes
 if TYPE_CHECKING:
     import plotly.graph_objects as go
     from rich.console import RenderableType
-
-    from equipoise.autograd.inputs import Trained
-    from equipoise.autograd.targets import Wrt
-    from equipoise.losses import Losses, LossNames
 
 
 class Diagnosis:

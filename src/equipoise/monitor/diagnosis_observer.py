@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
 
 from equipoise.autograd import shared
 from equipoise.autograd.graph import SharingError
+from equipoise.autograd.inputs import Trained
 from equipoise.autograd.precision import full_precision
-from equipoise.autograd.targets import Held
+from equipoise.autograd.targets import Held, Watched, Wrt
 from equipoise.gradients.measurement import Measurement
 from equipoise.gradients.measuring import Measuring
 from equipoise.gradients.meter import Meter
-from equipoise.losses import read_losses
+from equipoise.losses import Losses, Terms, read_losses
 from equipoise.monitor.diagnosis_findings import Batch
 from equipoise.monitor.diagnosis_rows import (
     Layout,
@@ -27,11 +27,6 @@ from equipoise.monitor.diagnosis_rows import (
     meeting,
 )
 from equipoise.parallel.processes import Processes
-
-if TYPE_CHECKING:
-    from equipoise.autograd.inputs import Trained
-    from equipoise.autograd.targets import Watched, Wrt
-    from equipoise.losses import Losses, Terms
 
 
 class Observer:

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
+from typing_extensions import Self
 
 from equipoise.autograd.shared import is_compiled
 from equipoise.monitor.entry import Entry
@@ -28,7 +29,6 @@ from equipoise.record import Record
 
 if TYPE_CHECKING:
     import pandas as pd
-    from typing_extensions import Self
 
 
 class Recorder:

@@ -32,7 +32,7 @@ from equipoise.parallel.processes import Processes
 from equipoise.parts.checks import check_choice
 from equipoise.parts.notices import tell_graphless
 
-Params: TypeAlias = "Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]"
+Params: TypeAlias = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]
 
 
 class MultiTermOptimizer(Recorded, Generic[BucketT]):

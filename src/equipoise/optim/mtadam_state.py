@@ -14,7 +14,7 @@ from equipoise.optim.hyperparameters import MTAdamGroup
 UNMEASURED = -1.0
 """The norm of a loss that no step has had yet."""
 
-Scalar: TypeAlias = "float | Tensor"
+Scalar: TypeAlias = float | Tensor
 """A number, or a scalar tensor where decisions stay on the device."""
 
 

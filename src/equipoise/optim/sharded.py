@@ -16,7 +16,7 @@ from equipoise.gradients.sharded import ShardedPasses
 from equipoise.parallel.dtensor import cut_over, is_dtensor
 from equipoise.parallel.fsdp import Shards
 
-PerParameter: TypeAlias = "list[Tensor | None]"
+PerParameter: TypeAlias = list[Tensor | None]
 """One gradient for each parameter; ``None`` where a loss does not reach it."""
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
+
+from torch import Tensor
 
 from equipoise.optim.grad import Others
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from equipoise.optim.sharded import PerParameter
-    from equipoise.record import Record
+from equipoise.optim.sharded import PerParameter
+from equipoise.record import Record
 
 StepT = TypeVar("StepT")
 

@@ -8,20 +8,17 @@ counting as zero there: so `DistributedDataParallel` averages. What is measured 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from equipoise.autograd import shared
 from equipoise.autograd.graph import SharingError
+from equipoise.losses import Terms
 from equipoise.parallel.common import NOT_ALIKE, CommonLeaves
 from equipoise.parallel.ddp import ReplicatedModules
 from equipoise.parallel.fsdp import ShardedModules, is_flat, refuse_flat
 from equipoise.parallel.processes import Processes
-
-if TYPE_CHECKING:
-    from equipoise.losses import Terms
 
 
 class GradientAverage:

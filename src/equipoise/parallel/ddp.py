@@ -15,16 +15,13 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from equipoise.autograd.shared import leaves_below
-
-if TYPE_CHECKING:
-    from equipoise.autograd.targets import Target
+from equipoise.autograd.targets import Target
 
 
 class ReplicatedModules:

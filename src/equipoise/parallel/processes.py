@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, distributed
 
-if TYPE_CHECKING:
-    from equipoise.losses import Terms
+from equipoise.losses import Terms
 
 _BUCKET = 25 * 2**20  # bytes; that of DistributedDataParallel
 

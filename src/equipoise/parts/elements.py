@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
+from equipoise.gradients.gradients import Row
 from equipoise.gradients.linalg import inner
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from torch import Tensor
-
-    from equipoise.gradients.gradients import Row
-
 
 _CACHED = 1 << 16
 """Elements up to which a tensor and what is computed of it stay in the cache of a core."""

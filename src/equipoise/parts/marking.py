@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from torch import Tensor
 
 
 def mark(name: str | None, names: tuple[str, ...], argument: str, *, default: int = 0) -> Tensor:

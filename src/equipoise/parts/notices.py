@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Sequence
 
-if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
-
-    from equipoise.losses import Terms
+from equipoise.losses import Terms
 
 IDLE_STEPS = 100
 """After how many steps in a row without learning a word is due."""

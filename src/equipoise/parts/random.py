@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor
 
+from equipoise.parallel.processes import Processes
 from equipoise.state import Stateful
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from equipoise.parallel.processes import Processes
 
 
 class Drawing(Stateful):

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    Matrix: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+Matrix: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
 
 def solve(gram: Tensor, solver: Callable[[Matrix], Matrix]) -> Tensor:

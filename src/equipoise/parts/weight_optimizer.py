@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import torch
+from torch import Tensor
 
 from equipoise.parts.checks import check_choice, check_positive
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from equipoise.state import Stateful
+from equipoise.state import Stateful
 
 Rule: TypeAlias = Literal["adam", "sgd"]
 

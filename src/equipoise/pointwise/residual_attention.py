@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
+from torch import Tensor
 
 from equipoise.parts.checks import check_positive, check_within
-from equipoise.pointwise.base import Pointwise
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from equipoise.pointwise.base import Rows
+from equipoise.pointwise.base import Pointwise, Rows
 
 
 class ResidualAttention(Pointwise):

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING
 
+from torch import Tensor
+
+from equipoise.autograd.targets import Wrt
 from equipoise.balancer import Balancer, Decide, Outcome
+from equipoise.gradients.apply import BackwardPass
+from equipoise.gradients.gradients import Gradients
 from equipoise.learner import Step
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from equipoise.autograd.targets import Wrt
-    from equipoise.gradients.apply import BackwardPass
-    from equipoise.gradients.gradients import Gradients
 
 
 class Weighting(Balancer):

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from torch import Tensor
+from typing_extensions import Unpack
 
+from equipoise.balancer import PerLoss
+from equipoise.learner import BalancerOptions
+from equipoise.losses import LossNames
 from equipoise.parts.checks import check_positive
 from equipoise.weighting.preference import PreferenceWeighting
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from typing_extensions import Unpack
-
-    from equipoise.balancer import PerLoss
-    from equipoise.learner import BalancerOptions
-    from equipoise.losses import LossNames
 
 
 class COSMOS(PreferenceWeighting):

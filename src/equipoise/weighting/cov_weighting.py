@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
+from torch import Tensor
+from typing_extensions import Unpack
 
+from equipoise.learner import BalancerOptions
+from equipoise.losses import LossNames
 from equipoise.weighting.base import Weighting
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from typing_extensions import Unpack
-
-    from equipoise.learner import BalancerOptions
-    from equipoise.losses import LossNames
 
 _EPS = 1e-8
 

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import torch
+from torch import Tensor
+from typing_extensions import Unpack
 
-from equipoise.losses import per_loss
+from equipoise.balancer import PerLoss
+from equipoise.learner import BalancerOptions
+from equipoise.losses import LossNames, Terms, per_loss
 from equipoise.parts.checks import check_shares, check_within
 from equipoise.weighting.base import Weighting
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from torch import Tensor
-    from typing_extensions import Unpack
-
-    from equipoise.balancer import PerLoss
-    from equipoise.learner import BalancerOptions
-    from equipoise.losses import LossNames, Terms
 
 SOON = 100
 """Steps without an index of a task after which `DynamicTaskPrioritization` asks for one."""

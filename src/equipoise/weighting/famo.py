@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
+from torch import Tensor
+from typing_extensions import Unpack
 
-from equipoise.losses import per_loss, read_losses
+from equipoise.balancer import PerLoss
+from equipoise.learner import BalancerOptions
+from equipoise.losses import Losses, LossNames, per_loss, read_losses
 from equipoise.parts.checks import check_choice, check_not_negative
 from equipoise.parts.weight_optimizer import WeightOptimizer
 from equipoise.weighting.base import Weighting
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from typing_extensions import Unpack
-
-    from equipoise.balancer import PerLoss
-    from equipoise.learner import BalancerOptions
-    from equipoise.losses import Losses, LossNames
 
 _EPS = 1e-8
 

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from torch import Tensor
+from typing_extensions import Self, Unpack
 
-from equipoise.losses import per_loss
+from equipoise.balancer import Balancer, PerLoss
+from equipoise.learner import BalancerOptions
+from equipoise.losses import LossNames, per_loss
 from equipoise.weighting.base import Weighting
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from typing_extensions import Self, Unpack
-
-    from equipoise.balancer import Balancer, PerLoss
-    from equipoise.learner import BalancerOptions
-    from equipoise.losses import LossNames
 
 
 class Fixed(Weighting):

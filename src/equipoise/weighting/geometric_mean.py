@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
+from torch import Tensor
 
 from equipoise.weighting.base import Weighting
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class GeometricMean(Weighting):

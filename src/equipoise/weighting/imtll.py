@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from equipoise.losses import per_loss
+from torch import Tensor
+from typing_extensions import Unpack
+
+from equipoise.balancer import PerLoss
+from equipoise.learner import BalancerOptions
+from equipoise.losses import LossNames, per_loss
 from equipoise.parts.weight_optimizer import Rule, WeightOptimizer, descend_where
 from equipoise.weighting.base import Weighting
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from typing_extensions import Unpack
-
-    from equipoise.balancer import PerLoss
-    from equipoise.learner import BalancerOptions
-    from equipoise.losses import LossNames
 
 
 class IMTLL(Weighting):

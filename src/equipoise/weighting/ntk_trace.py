@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
+from torch import Tensor
+from typing_extensions import Unpack
 
-from equipoise.losses import per_loss
+from equipoise.balancer import PerLoss
+from equipoise.learner import BalancerOptions
+from equipoise.losses import LossNames, per_loss
 from equipoise.parts.checks import check_choice, check_positive, check_within
 from equipoise.parts.inverse import inverse_weights
 from equipoise.weighting.base import Weighting
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from torch import Tensor
-    from typing_extensions import Unpack
-
-    from equipoise.balancer import PerLoss
-    from equipoise.learner import BalancerOptions
-    from equipoise.losses import LossNames
 
 
 class NTKTrace(Weighting):

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
+from equipoise.learner import BalancerOptions
+from equipoise.losses import LossNames
 from equipoise.parts.random import Drawing
 from equipoise.weighting.base import Weighting
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
-    from equipoise.learner import BalancerOptions
-    from equipoise.losses import LossNames
 
 Distribution: TypeAlias = Literal[
     "normal", "uniform", "dirichlet", "bernoulli", "constrained_bernoulli"

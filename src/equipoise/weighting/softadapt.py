@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from math import comb
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
+from torch import Tensor
+from typing_extensions import Unpack
 
+from equipoise.learner import BalancerOptions
+from equipoise.losses import LossNames
 from equipoise.parts.checks import check_choice
 from equipoise.weighting.base import Weighting
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from typing_extensions import Unpack
-
-    from equipoise.learner import BalancerOptions
-    from equipoise.losses import LossNames
 
 _EPS = 1e-8
 

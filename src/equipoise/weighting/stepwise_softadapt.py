@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
+from torch import Tensor
+from typing_extensions import Unpack
 
+from equipoise.learner import BalancerOptions
+from equipoise.losses import LossNames
 from equipoise.parts.checks import check_choice, check_not_negative
 from equipoise.weighting.base import Weighting
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from typing_extensions import Unpack
-
-    from equipoise.learner import BalancerOptions
-    from equipoise.losses import LossNames
 
 
 class StepwiseSoftAdapt(Weighting):

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
+from torch import Tensor
+
+from equipoise.autograd.targets import Wrt
 from equipoise.balancer import Balancer, Decide, Outcome
+from equipoise.gradients.apply import BackwardPass
+from equipoise.gradients.gradients import Gradients
 from equipoise.learner import Step
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from equipoise.autograd.targets import Wrt
-    from equipoise.gradients.apply import BackwardPass
-    from equipoise.gradients.gradients import Gradients
-    from equipoise.losses import Losses, Terms
+from equipoise.losses import Losses, Terms
 
 
 class Wrapper(Balancer):

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
+from torch import Tensor
+from typing_extensions import Unpack
 
 from equipoise.aggregation.base import AggregationOptions
 from equipoise.aggregation.mgda import MGDA
-from equipoise.balancer import Balancer
-from equipoise.losses import loss_names, per_loss
+from equipoise.balancer import Balancer, PerLoss
+from equipoise.gradients.gradients import Gradients
+from equipoise.losses import LossNames, loss_names, per_loss
 from equipoise.wrappers.base import Reweighting
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from typing_extensions import Unpack
-
-    from equipoise.balancer import PerLoss
-    from equipoise.gradients.gradients import Gradients
-    from equipoise.losses import LossNames
 
 Inner: TypeAlias = Callable[..., Balancer]
 """Makes the wrapped method for given names: its class, or a `functools.partial` of it."""

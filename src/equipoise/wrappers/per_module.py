@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,10 @@ from equipoise.aggregation.observing import ObservingAggregation
 from equipoise.autograd.errors import warn_of_donated_buffers
 from equipoise.autograd.graph import may_donate
 from equipoise.autograd.shared import is_compiled, not_reaching
-from equipoise.autograd.targets import Held, Watched, listed
+from equipoise.autograd.targets import Held, Target, Watched, Wrt, listed
 from equipoise.balancer import Balancer, Decide, Outcome
+from equipoise.gradients.apply import BackwardPass
+from equipoise.gradients.gradients import Gradients
 from equipoise.gradients.measuring import Measuring
 from equipoise.gradients.meter import Meter
 from equipoise.learner import Step
@@ -25,14 +27,7 @@ from equipoise.losses import Losses
 from equipoise.parallel.processes import Processes
 from equipoise.wrappers.base import Wrapper
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from equipoise.autograd.targets import Target, Wrt
-    from equipoise.gradients.apply import BackwardPass
-    from equipoise.gradients.gradients import Gradients
-
-Parts: TypeAlias = "Mapping[str, nn.Module | Tensor | Iterable[Tensor]]"
+Parts: TypeAlias = Mapping[str, nn.Module | Tensor | Iterable[Tensor]]
 """What each part of a model is called, and what belongs to it."""
 
 REST = "rest"

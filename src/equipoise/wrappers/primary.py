@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from equipoise.autograd import shared
 from equipoise.autograd.precision import full_precision
+from equipoise.autograd.targets import Wrt
 from equipoise.balancer import Balancer, Decide, Outcome
 from equipoise.gradients.apply import BackwardPass
 from equipoise.gradients.directions import Direction, direction, plus, products
 from equipoise.gradients.gradients import Gradients
 from equipoise.gradients.update import Update
 from equipoise.learner import Step
+from equipoise.losses import Terms
 from equipoise.wrappers.base import Wrapper
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from equipoise.autograd.targets import Wrt
-    from equipoise.losses import Terms
 
 
 class Primary(Wrapper):

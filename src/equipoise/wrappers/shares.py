@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from equipoise.autograd.precision import full_precision
-from equipoise.autograd.targets import Held
-from equipoise.balancer import Balancer, Decide, Outcome
+from equipoise.autograd.targets import Held, Wrt
+from equipoise.balancer import Balancer, Decide, Outcome, PerLoss
+from equipoise.gradients.apply import BackwardPass
+from equipoise.gradients.gradients import Gradients
 from equipoise.gradients.measuring import Measuring
 from equipoise.gradients.meter import Meter
 from equipoise.learner import Step
 from equipoise.losses import per_loss
 from equipoise.wrappers.base import Wrapper
-
-if TYPE_CHECKING:
-    from equipoise.autograd.targets import Wrt
-    from equipoise.balancer import PerLoss
-    from equipoise.gradients.apply import BackwardPass
-    from equipoise.gradients.gradients import Gradients
 
 
 class Shares(Wrapper):
