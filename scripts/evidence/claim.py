@@ -13,7 +13,7 @@ import yaml
 Relation: TypeAlias = Literal["better than", "no worse than", "level with", "worse than"]
 """Level is what a paired test cannot tell apart; no worse is level or better."""
 
-_EXPECTED = re.compile(rf"(?P<row>.+) (?P<relation>{'|'.join(get_args(Relation))}) (?P<other>.+)")
+_EXPECTED = re.compile(rf"(?P<row>.+?) (?P<relation>{'|'.join(get_args(Relation))}) (?P<other>.+)")
 
 
 @dataclass(frozen=True)
