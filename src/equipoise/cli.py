@@ -397,7 +397,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _show(prepared: Prepared, console: Console) -> None:
-    from equipoise.benchmarks.compare.console import ranking_table, weights_table
+    from equipoise.benchmarks.compare.console import details_table, ranking_table, weights_table
     from equipoise.benchmarks.compare.reading import read_standings
     from equipoise.benchmarks.compare.report import write_report
 
@@ -405,7 +405,9 @@ def _show(prepared: Prepared, console: Console) -> None:
     if not comparison.has_runs():
         return  # stopped before the first run was finished
     rows = read_standings(comparison.folder, comparison.experiment)
-    console.print(ranking_table(rows, prepared.plan.goal))
+    console.print(ranking_table(rows))
+    if details := details_table(rows, prepared.plan.goal):
+        console.print(details)
     console.print(weights_table(rows))
     console.print(f"Report: {write_report(comparison.folder, rows)}", soft_wrap=True)
 

@@ -6,8 +6,10 @@ import dataclasses
 
 import pytest
 
-from equipoise.benchmarks.compare.statistics import Interval, Standing
-from equipoise.benchmarks.diagnose.outcome import against, outcome
+from equipoise.benchmarks.compare.paired import verdicts
+from equipoise.benchmarks.compare.statistics import Standing
+from equipoise.benchmarks.compare.statistics import standing as row_of
+from equipoise.benchmarks.diagnose.outcome import outcome
 from equipoise.monitor.diagnosis_summary import Summary
 
 
@@ -17,20 +19,32 @@ def summary(*advised: str) -> Summary:
 
 @pytest.fixture
 def standing(runs):
-    """A row of the error, lower is better, over three seeds of which none failed."""
+    """A row of the error, lower is better, over three seeds of which none failed.
+
+    The seeds of the plain sum rise where those of all others fall, so that differences spread.
+    """
 
     def build(label: str, mean: float, half_width: float | None = 0.1) -> Standing:
-        own = [dataclasses.replace(run, balancer=label) for run in runs if run.balancer == "equal"]
-        return Standing(label, label, Interval(mean, half_width, 3), 1.0, {}, own)
+        spread = (half_width or 0.0) * (1 if label == "equal" else -1) * 3**0.5 / 4.303
+        own = [
+            dataclasses.replace(run, balancer=label, metric=mean + (run.seed - 1) * spread)
+            for run in runs
+            if run.balancer == "equal"
+        ]
+        return row_of(label, own if half_width else own[:1], 1.0)
 
     return build
+
+
+def against(row: Standing, plain: Standing) -> str:
+    return verdicts([row, plain], plain)[row.balancer]
 
 
 @pytest.mark.parametrize(
     ("mean", "half_width", "expected"),
     [(0.5, 0.1, "better"), (1.5, 0.1, "worse"), (0.9, 0.1, "alike"), (0.1, None, "alike")],
 )
-def test_only_intervals_that_do_not_meet_tell_methods_apart(standing, mean, half_width, expected):
+def test_only_clear_differences_tell_methods_apart(standing, mean, half_width, expected):
     assert against(standing("gradnorm", mean, half_width), standing("equal", 1.0)) == expected
 
 

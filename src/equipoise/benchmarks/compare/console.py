@@ -9,28 +9,49 @@ from rich.table import Table
 from equipoise.benchmarks.compare.paired import ranks
 from equipoise.benchmarks.compare.sentences import training_words
 from equipoise.benchmarks.compare.statistics import Standing
-from equipoise.benchmarks.compare.table import format_weight, ranking_columns
+from equipoise.benchmarks.compare.table import (
+    Column,
+    detail_columns,
+    format_weight,
+    ranking_columns,
+)
 
 
-def ranking_table(standings: Sequence[Standing], goal: float | None = None) -> Table:
+def ranking_table(standings: Sequence[Standing]) -> Table:
     """The ranking for the terminal.
+
+    Args:
+        standings: Best first, at least one.
+
+    Returns:
+        A table with metric, interval and price of each method.
+    """
+    title = f"{standings[0].runs[0].problem.name}: {training_words(standings)}"
+    return _table(title, standings, ranking_columns(standings))
+
+
+def details_table(standings: Sequence[Standing], goal: float | None = None) -> Table | None:
+    """What else is to be said of each row, for the terminal; the page has all in one table.
 
     Args:
         standings: Best first, at least one.
         goal: A value of the metric, for a column on how often it was reached.
 
     Returns:
-        A table with metric, interval and price of each method.
+        A table; ``None`` where nothing else is to be said.
     """
-    table = Table(title=f"{standings[0].runs[0].problem.name}: {training_words(standings)}")
+    columns = detail_columns(standings, goal)
+    return _table("In more detail", standings, columns) if columns else None
+
+
+def _table(title: str, standings: Sequence[Standing], columns: Sequence[Column]) -> Table:
+    table = Table(title=title)
     table.add_column("")
     table.add_column("balancer")
-    columns = ranking_columns(standings, goal)
     for column in columns:
         table.add_column(column.head, justify="right")
     for rank, row in zip(ranks(standings), standings, strict=True):
-        cells = (column.cells.get(row.balancer, "") for column in columns)
-        table.add_row(rank, row.title, *cells)
+        table.add_row(rank, row.title, *(column.cells.get(row.balancer, "") for column in columns))
     return table
 
 

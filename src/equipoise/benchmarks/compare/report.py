@@ -26,7 +26,7 @@ from equipoise.benchmarks.compare.reading import read_standings
 from equipoise.benchmarks.compare.run import Experiment
 from equipoise.benchmarks.compare.sentences import headline, protocol, verdict
 from equipoise.benchmarks.compare.statistics import Standing
-from equipoise.benchmarks.compare.table import Column, ranking_columns
+from equipoise.benchmarks.compare.table import Column, detail_columns, ranking_columns
 from equipoise.benchmarks.compare.tradeoff import tradeoff_picture
 from equipoise.benchmarks.diagnose.kept import read_diagnosis
 from equipoise.benchmarks.diagnose.outcome import outcome
@@ -93,7 +93,7 @@ def render(
         .joinpath("report_body.html")
         .read_text(encoding="utf-8")
     )
-    names, columns = rows[0].final_weights, ranking_columns(rows, goal)
+    names, columns = rows[0].final_weights, [*ranking_columns(rows), *detail_columns(rows, goal)]
     filled = Template(body).substitute(
         title=escape(title),
         headline=escape(headline(rows)),

@@ -26,35 +26,41 @@ class Column:
     cells: Mapping[str, str]
 
 
-def ranking_columns(rows: Sequence[Standing], goal: float | None = None) -> list[Column]:
-    """The columns, those left out that have nothing to tell here.
+def ranking_columns(rows: Sequence[Standing]) -> list[Column]:
+    """What every ranking shows.
+
+    Args:
+        rows: Best first, at least one.
+
+    Returns:
+        The columns after rank and name.
+    """
+    several = any(len(row.runs) > 1 for row in rows)
+    metric = rows[0].runs[0].problem.metric + ("\nmean ± 95 %" if several else "")
+    times = {row.balancer: format_time(row.relative_time) for row in rows}
+    return [
+        Column(metric, {row.balancer: row.result for row in rows}),
+        Column("seeds", {row.balancer: str(len(row.runs)) for row in rows}),
+        Column("time per step\n/ plain sum", times),
+    ]
+
+
+def detail_columns(rows: Sequence[Standing], goal: float | None = None) -> list[Column]:
+    """What a ranking shows where there is something to show.
 
     Args:
         rows: Best first, at least one.
         goal: A value of the metric; with it there is a column on how often it was reached.
 
     Returns:
-        The columns after rank and name.
+        The columns; none that is empty.
     """
-    several = any(len(row.runs) > 1 for row in rows)
     found = [
-        Column(
-            rows[0].runs[0].problem.metric + ("\nmean ± 95 %" if several else ""),
-            {row.balancer: row.result for row in rows},
-        ),
-        Column("seeds", {row.balancer: str(len(row.runs)) for row in rows}),
-        Column(
-            "time per step\n/ plain sum",
-            {row.balancer: format_time(row.relative_time) for row in rows},
-        ),
         _against_plain_sum(rows),
         _other_view(rows),
-        Column(
-            "" if goal is None else f"reached {goal:g}\nprobability",
-            {} if goal is None else {row.balancer: str(reached(row, goal)) for row in rows},
-        ),
+        _reached(rows, goal),
         _compute(rows),
-        Column("chosen on\nvalidation data", {r.balancer: r.choice for r in rows if r.choice}),
+        Column("chosen on\nvalidation data", {row.balancer: row.choice for row in rows}),
     ]
     return [column for column in found if any(column.cells.values())]
 
@@ -73,6 +79,13 @@ def _other_view(rows: Sequence[Standing]) -> Column:
         view.title.replace(" of ", "\nof "),
         {label: str(metric) for label, metric in view.metrics.items()},
     )
+
+
+def _reached(rows: Sequence[Standing], goal: float | None) -> Column:
+    if goal is None:
+        return Column("", {})
+    counts = {row.balancer: str(reached(row, goal)) for row in rows}
+    return Column(f"reached {goal:g}\nprobability", counts)
 
 
 def _compute(rows: Sequence[Standing]) -> Column:

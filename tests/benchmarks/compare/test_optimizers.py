@@ -1,0 +1,65 @@
+"""Every method can be compared with another optimizer than the problem's own."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+import torch
+from torch import nn
+
+from equipoise.benchmarks.compare.fingerprint import take_fingerprint
+from equipoise.benchmarks.compare.optimizers import OPTIMIZERS, MuonAndAdam, with_optimizer
+from equipoise.benchmarks.compare.request import TrainingOptions
+from equipoise.benchmarks.compare.training import train
+from equipoise.benchmarks.methods import Method
+from equipoise.benchmarks.refusal import RequestError
+from tests.benchmarks.small import problem
+
+HAS_SOAP = importlib.util.find_spec("pytorch_optimizer") is not None
+NAMES = [
+    pytest.param(
+        name,
+        marks=pytest.mark.skipif(
+            name == "soap" and not HAS_SOAP, reason="pytorch-optimizer is not installed"
+        ),
+    )
+    for name in OPTIMIZERS
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_run_with_it_learns(name):
+    options = TrainingOptions(epochs=30, batch_size=8, lr=1e-2, optimizer=name)
+    run = train(with_optimizer(problem(), name), Method("right"), options, 0, lambda *_: None)
+    assert run.metric < 0.8 * run.metric_curve[0]
+    assert run.options.optimizer == name
+
+
+def test_muon_turns_matrices_and_leaves_all_else_to_adam():
+    model = nn.Linear(3, 4)
+    gradient = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    model.weight.grad, model.bias.grad = gradient, torch.tensor([1.0, -2.0, 3.0, -4.0])
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    MuonAndAdam(model.parameters(), lr=0.1).step()
+    moved = {name: value.detach() - before[name] for name, value in model.named_parameters()}
+    # Adam's first step is the learning rate against the sign; Muon's has equal singular values.
+    assert moved["bias"].tolist() == pytest.approx([-0.1, 0.1, -0.1, 0.1], abs=1e-6)
+    values = torch.linalg.svdvals(moved["weight"])
+    assert float(values.max() / values.min()) < 2 < float(torch.linalg.cond(gradient))
+
+
+def test_the_source_of_a_problem_is_still_its_own():
+    own = take_fingerprint(problem(), 8)
+    assert take_fingerprint(with_optimizer(problem(), "sgd"), 8) == own
+
+
+def test_an_unknown_optimizer_is_refused_with_the_nearest():
+    with pytest.raises(RequestError, match="Did you mean 'adam'"):
+        with_optimizer(problem(), "adan")
+
+
+@pytest.mark.skipif(HAS_SOAP, reason="pytorch-optimizer is installed")
+def test_without_soap_it_says_what_to_install():
+    with pytest.raises(RequestError, match=r"equipoise\[optimizers\]"):
+        with_optimizer(problem(), "soap")
