@@ -10,15 +10,17 @@ VENV ?= .venv
 WORKERS ?= 2
 DEMO_OUT ?= runs/digits
 BENCH_OUT ?= runs/bench
+DOCS_OUT ?= build/docs
 
 BIN := $(VENV)/bin
-CHECKED := src tests scripts examples
-EXTRAS := all,test,dev
+CHECKED := src tests scripts examples docs/conf.py docs/extension hatch_build.py
+EXTRAS := all,test,dev,docs
 # One thread per test process: small tensors gain nothing from more, and processes would queue.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help environment demo test quick check format bench prices choices clean
+.PHONY: help environment demo test quick check format bench prices choices picture docs
+.PHONY: test-torch workflows build release-check clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -62,13 +64,60 @@ format: environment
 bench: $(VENV)/.peers
 	$(BIN)/equipoise bench --peers --every 1,10 --out $(BENCH_OUT)
 
-# README's table of choices, from the rules that a diagnosis's advice comes from.
-choices: environment
-	$(BIN)/python scripts/choices.py README.md
+# README's picture, from what `make demo` found.
+picture: demo
+	$(BIN)/python scripts/picture.py $(DEMO_OUT) docs/images/digits
 
-# The README's table of methods, from what `make bench` measured.
+# The table of choices, from the rules that a diagnosis's advice comes from.
+choices: environment
+	$(BIN)/python scripts/choices.py docs/which.md
+
+# The prices on the pages of methods, from what `make bench` measured.
 prices: environment
-	$(BIN)/python scripts/price.py $(BENCH_OUT)/bench.json README.md
+	$(BIN)/python scripts/price.py $(BENCH_OUT)/bench.json docs/prices.json
+
+# The site. Every page is read anew, for a page that is not read again repeats none of its warnings.
+docs: environment
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --fresh-env -q docs $(DOCS_OUT)
+	@echo "The site: $(CURDIR)/$(DOCS_OUT)/index.html"
+
+# The suite with another release of torch, in an environment of its own that is made once. The index
+# may serve builds with CUDA libraries, gigabytes; so this is for your own machine and the hosted CI.
+#   make test-torch TORCH=2.6.0 ALSO='numpy==1.26.*' SUITE='tests/aggregation tests/gradients'
+TORCH ?= 2.6.0
+ALSO ?= numpy
+SUITE ?= tests
+OTHER ?= .venv-torch-$(TORCH)
+test-torch:
+	@test -x $(OTHER)/bin/pip || $(PYTHON) -m venv $(OTHER)
+	@test -e $(OTHER)/.installed || { \
+		$(OTHER)/bin/pip install --quiet 'torch==$(TORCH)' $(foreach one,$(ALSO),'$(one)') scipy \
+			pytest pytest-xdist hypothesis cvxpy quadprog hatchling editables && \
+		$(OTHER)/bin/pip install --quiet --no-build-isolation --no-deps -e . && \
+		touch $(OTHER)/.installed; }
+	OMP_NUM_THREADS=1 $(OTHER)/bin/python -m pytest -n $(WORKERS) --dist loadgroup \
+		-m "not slow" $(SUITE)
+
+# What releases take beside `make test`; tools that the library itself has no use for.
+TOOLS := .venv-tools
+$(TOOLS)/.installed: constraints.txt
+	@test -x $(TOOLS)/bin/pip || $(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install --quiet -c constraints.txt build twine check-jsonschema zizmor hatchling
+	@touch $@
+
+workflows: $(TOOLS)/.installed
+	$(TOOLS)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(TOOLS)/bin/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(TOOLS)/bin/zizmor --offline --quiet .github
+
+build: $(TOOLS)/.installed
+	rm -rf dist
+	$(TOOLS)/bin/python -m build --no-isolation --outdir dist .
+
+# Whether what was built can be published, and works where it is installed beside a torch.
+release-check: build environment
+	$(TOOLS)/bin/twine check --strict dist/*
+	$(BIN)/python scripts/release_check.py dist
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(TOOLS) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,4 +1,4 @@
-"""Brings README's "Which one should I take?" up to date: `choices.py README.md`.
+"""Brings the table of "Which method?" up to date: `choices.py docs/which.md`.
 
 The table comes from the rules that a diagnosis's advice comes from; nothing in it is typed.
 """

@@ -24,6 +24,11 @@ class MultiHead(nn.Module):
         return [(i + 1) * (head(hidden) - i).square().mean() for i, head in enumerate(self.heads)]
 
 
+def compile_trunk(model: nn.Module, backend: str = "aot_eager") -> None:
+    """As ``model.trunk.compile()``, which until torch 2.13 leaves a bare `Sequential` as it is."""
+    model.trunk.forward = torch.compile(model.trunk.forward, backend=backend)
+
+
 def batch(rows: int = 6, dtype: torch.dtype = torch.float64) -> Tensor:
     return torch.randn(rows, 4, dtype=dtype)
 

@@ -18,6 +18,7 @@ from equipoise.cli import app, main
 
 ROOT = Path(__file__).parents[1]
 SMALL = "tests.benchmarks.small:problem"
+TUNED = "tests.benchmarks.tuned:problem"
 SLOW = "tests.benchmarks.small:slow_problem"
 METHODS = "equal,mtadam"
 
@@ -38,8 +39,9 @@ def keys(folder: Path) -> list[tuple[str, int]]:
     return [(run["balancer"], run["seed"]) for run in map(json.loads, lines(folder))]
 
 
-def start_slow_comparison(folder: Path) -> subprocess.Popen:
+def start_slow_comparison(folder: Path, *options: str, new_group=False) -> subprocess.Popen:
     request = ["compare", SLOW, "--balancers", METHODS, "--seeds", "20", "--out", str(folder)]
+    request += options
     paths = os.pathsep.join([str(ROOT), str(ROOT / "src")])
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, *request],
@@ -48,14 +50,18 @@ def start_slow_comparison(folder: Path) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=new_group,
     )
 
 
-def stop_after_some_runs(process: subprocess.Popen, folder: Path, with_signal: int):
+def stop_after_some_runs(
+    process: subprocess.Popen, folder: Path, with_signal: int, *, whole_group=False
+):
     while len(lines(folder)) < 3:
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
-    process.send_signal(with_signal)
+    # Ctrl-C goes to all that a terminal runs, the processes of a comparison among them.
+    os.killpg(process.pid, with_signal) if whole_group else process.send_signal(with_signal)
     out, err = process.communicate(timeout=60)
     return process.returncode, out, err
 
@@ -116,6 +122,56 @@ def test_report_rebuilds_the_page(tmp_path):
     assert page.read_bytes() == before
 
 
+def test_a_comparison_is_a_file_that_repeats_it(tmp_path):
+    first, again = tmp_path / "first", tmp_path / "again"
+    wanted = [
+        "--balancers",
+        "equal,gradnorm:alpha=0|1.5",
+        "--static",
+        "2",
+        "--retrain",
+        "--lr",
+        "0.01",
+    ]
+    request = ["compare", TUNED, *wanted, "--seeds", "2", "--goal", "0.5", "--optimizer", "adamw"]
+    assert main([*request, "--out", str(first)]) == 0
+    assert main(["compare", str(first / "plan.yaml"), "--out", str(again)]) == 0
+    assert keys(first) == keys(again)
+    assert [line["metric"] for line in map(json.loads, lines(first))] == [
+        line["metric"] for line in map(json.loads, lines(again))
+    ]
+    plans = [(folder / "plan.yaml").read_text() for folder in (first, again)]
+    assert plans[0] == plans[1]
+    page = (again / "report.html").read_text(encoding="utf-8")
+    row = "gradnorm:alpha=0|1.5 (last weights retrained)"
+    for text in (row, "Between two tasks", "Each metric", "reached 0.5", "Holm", "of 2</td>"):
+        assert text in page
+    (again / "report.html").unlink()
+    assert main(["report", str(again)]) == 0
+    assert (again / "report.html").read_text(encoding="utf-8") == page
+
+
+def test_an_option_beside_a_plan_file_is_refused(tmp_path, capsys):
+    plan = tmp_path / "mine.yaml"
+    plan.write_text("problem: digits")
+    assert main(["compare", str(plan), "--seeds", "3"]) == 2
+    assert f"--seeds 3: write it into {plan} instead." in capsys.readouterr().err
+
+
+def test_sigkill_of_a_comparison_with_workers_loses_and_doubles_nothing(tmp_path):
+    folder = tmp_path / "out"
+    process = start_slow_comparison(folder, "--workers", "2")
+    code, _, _ = stop_after_some_runs(process, folder, signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    finished = keys(folder)
+    seeds = str(max(seed for _, seed in finished) + 1)
+    request = ["compare", SLOW, "--balancers", METHODS, "--seeds", seeds, "--out", str(folder)]
+    assert main(request) == 0
+    assert keys(folder)[: len(finished)] == finished
+    wanted = [(name, seed) for seed in range(int(seeds)) for name in ("equal", "mtadam")]
+    assert sorted(keys(folder)) == sorted(wanted)
+
+
 def test_list_shows_methods_and_problems():
     result = CliRunner().invoke(app, ["list"])
     assert result.exit_code == 0
@@ -160,6 +216,14 @@ def test_options_of_every_kind_reach_compare_and_bench(tmp_path):
         ("compare --epochs many", "--epochs"),
         ("compare --threads 0", "--threads"),
         ("compare --lr -1", "--lr"),
+        ("compare --lr 1e-3,-1", "--lr"),
+        ("compare --budget 600", "--budget"),
+        ("compare --budget 600steps --epochs 3", "--budget"),
+        ("compare --optimizer adan", "Did you mean 'adam'?"),
+        ("compare --static -1", "--static"),
+        ("compare --tuning-seeds 0", "--tuning-seeds"),
+        ("compare --engine dask", "--engine"),
+        ("compare no_such_plan.yaml", "no_such_plan.yaml cannot be read"),
         ("compare --no-such-option 1", "--no-such-option"),
         ("compare --out results.jsonl/x", "--out results.jsonl/x"),
         ("report nowhere", "no finished run"),
@@ -219,6 +283,15 @@ def test_ctrl_c_leaves_a_report_of_what_is_finished(tmp_path):
     assert (folder / "report.html").exists()
     assert 3 <= len(keys(folder)) < 40
     assert main(["report", str(folder)]) == 0
+
+
+def test_ctrl_c_with_workers_leaves_one_sentence_and_no_process(tmp_path):
+    folder = tmp_path / "out"
+    process = start_slow_comparison(folder, "--workers", "2", new_group=True)
+    code, _, err = stop_after_some_runs(process, folder, signal.SIGINT, whole_group=True)
+    assert code == 130
+    # That its output has ended says that no process is left which could write to it.
+    assert err.splitlines() == ["Stopped; the same command continues here."]
 
 
 def test_without_typer_it_says_what_to_install():
@@ -364,3 +437,79 @@ def test_compare_begins_with_the_diagnosis_and_keeps_it(tmp_path):
     kept = (tmp_path / "diagnosis.json").read_bytes()
     assert CliRunner().invoke(app, request).exit_code == 0
     assert (tmp_path / "diagnosis.json").read_bytes() == kept
+
+
+TEN = "tests.benchmarks.small:ten_problem"
+NARROW = {
+    "list": ["list"],
+    "list of one": ["list", "gradnorm"],
+    "compare": ["compare", TEN, "--balancers", "equal,gradnorm:alpha=0.12:wrt=shared"],
+    "diagnose": ["diagnose", TEN, "--batches", "3"],
+    "bench": ["bench", "--balancers", "gradnorm:every=10", "--models", "conv", "--losses", "2"],
+}
+QUICK = {
+    "compare": ["--seeds", "1", "--epochs", "1"],
+    "bench": ["--rounds", "2"],
+}
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+@pytest.mark.parametrize("command", NARROW)
+def test_no_table_loses_a_row_name_or_a_number(command, columns, tmp_path):
+    request = [*NARROW[command], *QUICK.get(command, [])]
+    request += [] if "list" in command else ["--out", str(tmp_path)]
+    environment = {"COLUMNS": str(columns), "NO_COLOR": "1"}
+    result = CliRunner().invoke(app, request, env=environment)
+    assert result.exit_code == 0, result.output
+    tables = [line for line in result.output.splitlines() if str(tmp_path) not in line]
+    assert "…" not in result.output
+    assert "\x1b" not in result.output
+    assert max(map(len, tables)) <= columns or command in ("compare", "bench")  # whole sentences
+    if command == "compare":
+        _, weights = result.output.split("Weights at the end")
+        blocks = [line for line in weights.splitlines() if line.startswith("gradnorm:alpha=0.12:")]
+        assert len([word for line in blocks for word in line.split() if word[0].isdigit()]) == 10
+
+
+def test_the_command_itself_keeps_to_the_columns_it_is_told(tmp_path):
+    request = ["compare", TEN, "--balancers", METHODS, *QUICK["compare"], "--out", str(tmp_path)]
+    shown = subprocess.run(
+        [sys.executable, "-m", "equipoise.cli", *request],
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "60", "NO_COLOR": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (_, weights) = shown.stdout.split("Weights at the end")
+    rows = [line.split() for line in weights.splitlines() if line.startswith("plain sum")]
+    assert sum(len(row) - 2 for row in rows) == 10
+
+
+def test_the_version_is_told(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"equipoise {eq.__version__}\n"
+
+
+def test_a_shell_completes_commands_and_options():
+    def completed(words: str, place: int) -> str:
+        asked = {"_EQUIPOISE_COMPLETE": "complete_bash", "COMP_WORDS": words}
+        return subprocess.run(
+            [sys.executable, "-m", "equipoise.cli"],
+            cwd=ROOT,
+            env={**os.environ, **asked, "COMP_CWORD": str(place)},
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stdout
+
+    assert completed("equipoise li", 1).split() == ["list"]
+    assert completed("equipoise compare --see", 2).split() == ["--seeds"]
+
+
+def test_a_problems_name_becomes_a_folder_that_every_system_takes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(ROOT))
+    request = ["diagnose", "tests.benchmarks.small:awkward_problem", "--batches", "2"]
+    assert main(request) == 0
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["a_b_ _c_"]

@@ -27,6 +27,8 @@ def assert_same_state(one, other) -> None:
 # Built without names, these treat their first loss (and the last) apart.
 SPECIAL = {
     "adaptiveratio": {"target": "a", "adversarial": "c"},
+    "dbpinn": {"reference": "a"},
+    "inversedirichlet": {"reference": "a"},
     "learningrateannealing": {"reference": "a"},
     "metabalance": {"target": "a"},
     "pcd": {"primary": "a"},

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import equipoise as eq
-from tests.methods import NAMES, make
+from tests.methods import NAMES, make, steps
 
 every_method = pytest.mark.parametrize("name", NAMES)
 
@@ -59,6 +59,44 @@ def test_losses_that_are_not_negative_are_no_reason_to_warn(name):
         warnings.simplefilter("error")
         for _ in range(3):
             balancer.backward(dict(zip("abc", theta.exp() * theta.square(), strict=True)))
+
+
+def with_a_zero(zero, count=12):
+    """Positive losses of which one is met by construction, value and gradient."""
+    gate = torch.ones(3, dtype=torch.float64).index_fill(0, torch.tensor([zero]), 0)
+    for values, rows in steps(count):
+        theta = torch.zeros(rows.shape[1], dtype=torch.float64, requires_grad=True)
+        yield theta, dict(zip("abc", gate * (values + rows @ theta), strict=True))
+
+
+def halted_and_told(balancer, zero):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for theta, losses in with_a_zero(zero):
+            (plain,) = torch.autograd.grad(sum(losses.values()), theta, retain_graph=True)
+            balancer.backward(losses)
+    told = [str(w.message) for w in caught if "exactly zero" in str(w.message)]
+    return bool(theta.grad.norm() < 1e-3 * plain.norm()), told
+
+
+@every_method
+def test_a_method_that_a_loss_of_exactly_zero_halts_says_so_once(name):
+    torch.manual_seed(0)
+    balancers = {zero: make(name) for zero in range(3)}
+    found = {zero: halted_and_told(balancer, zero) for zero, balancer in balancers.items()}
+    declared = balancers[0].halted_by
+    for zero, (halted, told) in found.items():
+        assert not halted or "abc"[zero] in declared
+        assert len(told) == ("abc"[zero] in declared)
+        assert all(f"Loss {'abc'[zero]!r} is exactly zero" in message for message in told)
+    assert any(halted for halted, _ in found.values()) == bool(declared)
+
+
+def test_a_loss_of_zero_that_is_alone_halts_nothing():
+    theta = torch.zeros(1, requires_grad=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        eq.MGDA(["a", "b"]).backward({"a": theta.sum()})
 
 
 def test_options_decide_for_which_losses_a_method_is_defined():

@@ -47,7 +47,7 @@ def test_every_option_is_described(name):
         assert "`" not in spec.description
 
 
-@pytest.mark.parametrize("kind", [eq.MTAdam, eq.AutoBalance])
+@pytest.mark.parametrize("kind", [eq.MTAdam, eq.AutoBalance, eq.MultiAdam])
 def test_an_optimizer_has_the_options_of_its_signature(kind):
     expected = set(inspect.signature(kind).parameters) - {"params", "losses"}
     assert set(options_of(kind)) == expected

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from equipoise.autograd.errors import explained
+from equipoise.autograd.errors import explained, newest
 from equipoise.autograd.precision import full_precision
-from equipoise.gradients.apply import BackwardCall, BackwardPass
+from equipoise.finite import all_finite
+from equipoise.gradients.apply import BackwardPass
 from equipoise.gradients.update import Update
 from equipoise.learner import Learner, Step
 from equipoise.losses import Losses, Terms
+from equipoise.parallel.zero import BackwardCall
 from equipoise.parts.random import Drawing
 from equipoise.record import Record
 from equipoise.state import Stateful
@@ -93,7 +95,6 @@ class Balancer(Learner, ABC):
 
     # What a user calls.
 
-    @explained()
     @full_precision()
     def backward(
         self,
@@ -125,10 +126,12 @@ class Balancer(Learner, ABC):
         how = BackwardPass(self._average, retain_graph, scaler, backward)
         step = self._begin(losses)
         _refuse_graphless(step.terms)
-        self._opens(step.terms)
-        with self._average.replicated.measuring():
-            outcome = self._advance(step, how, wrt)
-        how.run(outcome.updates, step.terms)
+        with explained(step.terms, self._newest):
+            self._opens(step.terms)
+            with self._average.replicated.measuring():
+                outcome = self._advance(step, how, wrt)
+            how.run(outcome.updates, step.terms)
+        self._newest = newest(step.terms)
         return self._closes()
 
     if TYPE_CHECKING:
@@ -155,10 +158,12 @@ class Balancer(Learner, ABC):
                 "balanced loss; call `backward(losses)` instead."
             )
             raise TypeError(msg)
-        with explained(), full_precision(), self._average.replicated.measuring():
+        with full_precision(), self._average.replicated.measuring():
             step = self._begin(losses)
-            self._opens(step.terms)
-            weights = self._advance_weights(step)
+            with explained(step.terms, self._newest):
+                self._opens(step.terms)
+                weights = self._advance_weights(step)
+            self._newest = newest(step.terms)
             self._closes()
         return step.terms.balanced(weights)
 
@@ -284,8 +289,8 @@ class Balancer(Learner, ABC):
         """State as wide as a gradient is too large to copy and take back: look before."""
         if gradients is None or not self.keeps_wide_state():
             return True
-        self._kept = gradients.norms().isfinite().all()
-        return bool(self._kept)
+        self._kept = bool(all_finite(gradients.norms()))
+        return self._kept
 
     def _advance(self, step: Step, how: BackwardPass, wrt: Wrt | None) -> Outcome:
         """The outcome of a step, put on record."""

@@ -32,10 +32,26 @@ WRONG_REQUEST = 2
 
 app = typer.Typer(
     name="equipoise",
-    help="Balances the losses of a training, and compares the methods that do.",
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        from equipoise import __version__
+
+        typer.echo(f"equipoise {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _every_command(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Shows the version.", callback=_tell_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Balances the losses of a training, and compares the methods that do."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -188,7 +204,7 @@ def diagnose(
         chosen = _find_problem(problem)
         size = chosen.batch_size if batch_size is None else batch_size
         options = TrainingOptions(None, size, chosen.lr, steps=batches)
-        folder = out or Path("runs") / chosen.name
+        folder = out or _folder_of(chosen)
         _make_folder(folder)
         found = diagnose_problem(chosen, options, seed, batches)
         Console().print(found)
@@ -294,12 +310,14 @@ def list_everything(
     """Shows the methods and the problems, or one method with its options."""
     with _answering():
         _require_extras()
+        import os
+
         from rich.console import Console
 
         from equipoise.benchmarks.catalogue import catalogue, method_card
 
         console = Console()
-        if not console.is_terminal:
+        if not console.is_terminal and "COLUMNS" not in os.environ:
             console = Console(width=200)  # a file or a pipe has no width to wrap at
         for part in catalogue() if method is None else method_card(method):
             console.print(part)
@@ -339,6 +357,12 @@ def _found_in_file(written: Plan) -> Plan:
             option = name.replace("_", "-")
             raise RequestError(f"--{option} {value}: write it into {written.problem} instead.")
     return read_plan(Path(written.problem))
+
+
+def _folder_of(problem: Problem) -> Path:
+    from equipoise.pages.files import folder_name
+
+    return Path("runs") / folder_name(problem.name)
 
 
 def _report_comparison(folder: Path, out: Path | None) -> Path:
@@ -400,14 +424,16 @@ def _show(prepared: Prepared, console: Console) -> None:
     from equipoise.benchmarks.compare.console import details_table, ranking_table, weights_table
     from equipoise.benchmarks.compare.reading import read_standings
     from equipoise.benchmarks.compare.report import write_report
+    from equipoise.benchmarks.compare.sentences import verdict
 
     comparison = prepared.comparison
-    if not comparison.has_runs():
-        return  # stopped before the first run was finished
+    if not comparison.has_result():
+        return  # stopped before there was one
     rows = read_standings(comparison.folder, comparison.experiment)
     console.print(ranking_table(rows))
     if details := details_table(rows, prepared.plan.goal):
         console.print(details)
+    console.print(verdict(rows), soft_wrap=True, markup=False)
     console.print(weights_table(rows))
     console.print(f"Report: {write_report(comparison.folder, rows)}", soft_wrap=True)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
@@ -11,14 +11,22 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 import torch
 from torch import Tensor
 
+from equipoise.finite import all_finite, none_infinite
 from equipoise.losses import Graphless, Losses, LossNames, Terms, loss_names, read_losses
 from equipoise.parallel.averaging import GradientAverage
 from equipoise.parallel.processes import Processes
 from equipoise.parts.checks import check_choice
 from equipoise.parts.hooks import Hook, RecordHooks
-from equipoise.parts.notices import IDLE_STEPS, tell_graphless, warn_of_idleness, warn_of_sign
+from equipoise.parts.notices import (
+    IDLE_STEPS,
+    tell_graphless,
+    warn_of_idleness,
+    warn_of_sign,
+    warn_of_zero,
+)
 from equipoise.parts.random import Drawing
 from equipoise.parts.scaling import Scale, read_scale
+from equipoise.parts.told import remembers, shown_options
 from equipoise.parts.weight_marks import MARKS, set_mark, sums_at
 from equipoise.record import Record, spread
 from equipoise.schedules import Priorities, Schedules
@@ -86,6 +94,13 @@ class Learner(Stateful):
     weight_marks: Tensor
     skipped: Tensor
 
+    def __init_subclass__(cls, **options: object) -> None:
+        """Each method's constructor remembers its options, also that of a user's own."""
+        super().__init_subclass__(**options)
+        if "__init__" in vars(cls):
+            cls.__init__ = remembers(vars(cls)["__init__"])  # type: ignore[method-assign]
+
+    @remembers
     def __init__(
         self,
         losses: LossNames,
@@ -113,17 +128,19 @@ class Learner(Stateful):
         self._record_hooks = RecordHooks()
         self._record_pre_hooks = RecordHooks()
         self._frozen = False
-        self._told_of_sign = False
-        self._kept: Tensor | None = None  # whether this step's formula left a trace in the state
+        self._told_of_sign = self._told_of_zero = False
+        self._newest = 0  # see `newest`, of the last step
+        self._kept: bool | Tensor = True  # whether this step's formula left a trace in the state
         self._idle = 0  # steps in a row that were to be learned from, and were not
         count = len(self.names)
         self.schedules = Schedules(priorities, self.names)
         self.option("priorities", self.schedules.first)
         self.scaling = read_scale(scale, self.names)
         self.state("resting", torch.ones(count))
-        self.state("weight_sum", torch.zeros(count))
-        self.state("weight_count", torch.zeros(count))
-        self.state("weight_marks", torch.zeros(MARKS, 2, count), axes=0)  # one clock for all losses
+        self.state("weight_sum", torch.zeros(count), tally=True)
+        self.state("weight_count", torch.zeros(count), tally=True)
+        marks = torch.zeros(MARKS, 2, count)
+        self.state("weight_marks", marks, axes=0, tally=True)  # one clock for all losses
         self.state("skipped", torch.zeros(count, dtype=torch.long))
 
     @contextmanager
@@ -179,6 +196,14 @@ class Learner(Stateful):
     def learning(self) -> bool:
         """Whether steps advance the state; never under ``torch.no_grad()``."""
         return self.awake and torch.is_grad_enabled()
+
+    @property
+    def halted_by(self) -> tuple[str, ...]:
+        """The losses that, as long as one is exactly zero, leave no weight to the others.
+
+        The method warns once of one that is, where values lie on the CPU.
+        """
+        return ()
 
     @property
     def factors(self) -> Tensor:
@@ -287,8 +312,8 @@ class Learner(Stateful):
         return self._record_pre_hooks.register(fn, every)
 
     def extra_repr(self) -> str:
-        """The names of the losses."""
-        return ", ".join(self.names)
+        """The names of the losses, and the options that are not their defaults."""
+        return ", ".join([*self.names, *shown_options(self)])
 
     def _method(self) -> str:
         """What to call the method in messages."""
@@ -300,28 +325,29 @@ class Learner(Stateful):
         A step with a NaN or infinite loss does not count. Where the values lie on an accelerator
         that is left to `_guarded`, which needs no synchronisation.
         """
-        self._kept = None
+        self._kept = True
         terms = self._scheduled(self._read(losses))
         due = self.learning and self._calls % self.every == 0
         if due or not self.weighting:  # a formula runs, on numbers that are the same everywhere
             self._average.replicated.refuse_uneven()
             terms = self.processes.agree(terms)
             self._agree_on_draws()
-        self.follow(terms.values())
+        values = terms.values()
+        self.follow(values)
         if self.nonfinite == "raise":
-            _raise_if_not_finite(terms.values(), terms.present_names)
+            _raise_if_not_finite(values, terms.present_names)
         agreed = terms.given is not None or self.processes.count == 1
-        known = terms.values().device.type == "cpu" and agreed
-        finite = terms.values().isfinite()
+        known = values.is_cpu and agreed
         self._idle += due
         if known and due:
             self._speak_up(terms)
-        if self.learning and known and not bool(finite.all()):
-            self.skipped += spread((~finite).long(), terms.present, len(self.names), 0)
+        if self.learning and known and not all_finite(values):
+            nonfinite = (~values.isfinite()).long()
+            self.skipped += spread(nonfinite, terms.present, len(self.names), 0)
             return Step(terms, due=False, counts=False)
         if self.learning and agreed and self.scaling is not None:
             with self.among(terms.present):
-                self.scaling.learn(terms.values())
+                self.scaling.learn(values)
         self._calls += self.learning
         return Step(terms, due, counts=self.learning)
 
@@ -340,6 +366,9 @@ class Learner(Stateful):
         if self.defined_for == "nonnegative" and not self._told_of_sign:
             values = terms.values().tolist()
             self._told_of_sign = warn_of_sign(self._method(), terms.present_names, values)
+        if self.halted_by and not self._told_of_zero:
+            values, halting = terms.values().tolist(), self.halted_by
+            self._told_of_zero = warn_of_zero(self._method(), halting, terms.present_names, values)
         if self._idle == IDLE_STEPS:
             values = terms.values().tolist()
             warn_of_idleness(self._method(), self.names, terms.present_names, values)
@@ -378,21 +407,21 @@ class Learner(Stateful):
 
         Then the fallback takes the place of what it returned.
         """
-        before = {name: buffer.clone() for name, buffer in self.small_state().items()}
+        state = self.small_state()
+        before = [buffer.clone() for buffer in state.values()]
         result = formula().detach()
         after = self.small_state()
         # A finite loss may have a square that is not, and state that is infinite never recovers.
-        kept = values.isfinite().all() & _all_finite(result) & _without_infinity(after)
-        measured = None if gradients is None else gradients.finite()
-        kept = kept if measured is None else kept & measured
-        self._kept = kept
-        if kept.device.type != "cpu" or bool(kept):
+        kept = all_finite(values) & all_finite(result) & none_infinite(after.values())
+        self._kept = kept = kept if gradients is None else kept & gradients.finite()
+        if not isinstance(kept, bool) or kept:
             self._idle = 0
-        if kept.device.type == "cpu" and bool(kept):
+        if kept is True:
             return result
-        for name, buffer in after.items():
-            if before[name].shape == buffer.shape:
-                buffer.copy_(torch.where(kept, buffer, before[name]))
+        kept = torch.as_tensor(kept, device=values.device)
+        for buffer, was in zip(after.values(), before, strict=True):
+            if was.shape == buffer.shape:
+                buffer.copy_(torch.where(kept, buffer, was))
         self.skipped += (~kept).long()
         return torch.where(kept, result, fallback())
 
@@ -420,13 +449,21 @@ class Learner(Stateful):
             else tuple(terms.present_names[i] for i in gradients.apart),
         )
         if self.learning and (terms.given is not None or self.processes.count == 1):
-            counted = values.isfinite().all().to(weights.dtype).expand(len(present))
-            counted = spread(counted, present, count, 0.0)
-            self.weight_sum += torch.where(counted > 0, self.last.weights, 0.0)
-            self.weight_count += counted
-            now = torch.stack([self.weight_sum, self.weight_count])
-            learned = counted.any() if self._kept is None else counted.any() & self._kept
-            set_mark(self.weight_marks, self._calls, now, learned)
+            self._count_weights(self.last, finite=all_finite(values))
+
+    def _count_weights(self, record: Record, *, finite: bool | Tensor) -> None:
+        """Counts the applied weights into their mean, where the losses were finite."""
+        if finite is False:
+            return
+        weights, there = record.weights, torch.ones_like(record.weights)
+        if len(record.present) < len(self.names):
+            there = spread(there[: len(record.present)], record.present, len(self.names), 0.0)
+        if isinstance(finite, Tensor):
+            weights, there = torch.where(finite, weights, 0.0), there * finite
+        self.weight_sum.add_(weights)
+        self.weight_count.add_(there)
+        now = self.weight_sum, self.weight_count
+        set_mark(self.weight_marks, self._calls, now, counted=finite & self._kept)
 
     def _opens(self, terms: Terms) -> None:
         """Tells who asked for it that a step is about to go backward."""
@@ -471,20 +508,6 @@ class Learner(Stateful):
             for i in self.schedules.at(0):
                 saved[i] = exact[i] = 0
         return super()._differs(name, saved, exact)
-
-
-def _without_infinity(state: Mapping[str, Tensor]) -> Tensor:
-    """Whether no state is infinite, a boolean scalar; NaN marks what was not met yet."""
-    floating = [buffer.reshape(-1) for buffer in state.values() if buffer.is_floating_point()]
-    return ~torch.cat(floating).isinf().any()
-
-
-def _all_finite(tensor: Tensor) -> Tensor:
-    """Whether all is finite, a boolean scalar, without a copy of what is as wide as a gradient."""
-    if tensor.numel() == 0:  # a process that has no column of what is sharded
-        return torch.ones((), dtype=torch.bool, device=tensor.device)
-    lowest, highest = tensor.aminmax()
-    return lowest.isfinite() & highest.isfinite()
 
 
 def _raise_if_not_finite(values: Tensor, names: tuple[str, ...]) -> None:

@@ -257,7 +257,9 @@ def read_losses(losses: Losses, names: tuple[str, ...], *, graphless: Graphless 
             ``graphless="raise"`` also if one has no graph.
     """
     given: Mapping[int, Tensor | float] = {
-        i: loss for i, loss in enumerate(_by_position(losses, names)) if loss is not None
+        i: plain(loss) if isinstance(loss, Tensor) else loss
+        for i, loss in enumerate(_by_position(losses, names))
+        if loss is not None
     }
     if not given:
         msg = f"No loss is there; give at least one of {', '.join(map(repr, names))}."
@@ -274,6 +276,22 @@ def read_losses(losses: Losses, names: tuple[str, ...], *, graphless: Graphless 
     tensors = tuple(found.values())
     here = tuple(range(len(found)))
     return Terms(names, tuple(found), tensors, here, constants=tuple(constants.items()))
+
+
+def plain(tensor: Tensor) -> Tensor:
+    """The tensor without a subclass that only changes what Python sees of it.
+
+    Such a one carries labels or units with it, and its attributes are made by its own constructor:
+    what comes of it here, a detached value or one in another dtype, would lack them. One that says
+    how its numbers are stored, a DTensor for example, stays.
+
+    Args:
+        tensor: Of any class.
+    """
+    kind = type(tensor)
+    if kind is Tensor or kind.__torch_dispatch__ is not Tensor.__torch_dispatch__:
+        return tensor
+    return tensor.as_subclass(Tensor)
 
 
 def _has_graph(loss: Tensor | float) -> bool:
@@ -327,7 +345,7 @@ def _by_position(losses: Losses, names: tuple[str, ...]) -> Sequence[Tensor | fl
                 "Reduce each loss to a scalar and stack them, or pass them by name."
             )
             raise ValueError(msg)
-        losses = losses.unbind()
+        losses = plain(losses).unbind()
     elif not isinstance(losses, Sequence) or isinstance(losses, str):
         msg = f"Losses are a mapping by name, a sequence or a [T] tensor; got {type(losses)!r}."
         raise TypeError(msg)

@@ -33,6 +33,7 @@ class OptionSpec:
             module, a process group or a callable comes from code only.
         description: The first sentence that the documentation says about it.
         stated_by: The class whose constructor, or whose options, name it.
+        members: The members of its type, those of unions one by one.
     """
 
     name: str
@@ -42,11 +43,20 @@ class OptionSpec:
     writable: bool
     description: str
     stated_by: type
+    members: tuple[object, ...] = ()
 
     @property
     def required(self) -> bool:
         """Whether there is no default."""
         return self.default is inspect.Parameter.empty
+
+    def admits(self, value: object) -> bool:
+        """Whether a value that was written as text is of its type.
+
+        Args:
+            value: A word, a number, a list of numbers, or ``None``.
+        """
+        return any(_is_of(value, member) for member in self.members)
 
 
 def options_of(kind: type) -> dict[str, OptionSpec]:
@@ -90,7 +100,22 @@ def _specify(kind: type, base: type, parameter: inspect.Parameter) -> OptionSpec
         writable=any(_is_writable(member, names) for member in members),
         description=_description((*kind.__mro__, *base.__mro__), parameter.name),
         stated_by=base,
+        members=tuple(members),
     )
+
+
+def _is_of(value: object, member: object) -> bool:
+    if get_origin(member) is Literal:
+        return value in get_args(member)
+    if get_origin(member) in (tuple, list, Sequence):  # one number may stand for one loss
+        return isinstance(value, list | int | float) and not isinstance(value, bool)
+    if isinstance(value, bool):
+        return member is bool
+    if isinstance(value, str):
+        return member is str
+    if member in (int, float):
+        return isinstance(value, int) or (member is float and isinstance(value, float))
+    return value is None and member in (None, type(None))
 
 
 def _keywords(kind: type) -> Iterator[tuple[type, inspect.Parameter]]:

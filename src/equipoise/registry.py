@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from equipoise import aggregation, weighting
 from equipoise.balancer import Balancer, LooksAt
 from equipoise.gradients.measuring import Measuring
-from equipoise.optim import AutoBalance, MTAdam
+from equipoise.optim import AutoBalance, MTAdam, MultiAdam
 from equipoise.optim.base import MultiTermOptimizer, Params
 from equipoise.wrappers.base import Wrapper
 from equipoise.wrappers.crmogm import CRMOGM
+from equipoise.wrappers.per_module import PerModule
 
 if TYPE_CHECKING:
     from equipoise.losses import LossNames
@@ -27,6 +28,7 @@ _BALANCERS: dict[str, type[Balancer]] = {
 _OPTIMIZERS: dict[str, Callable[..., MultiTermOptimizer[Any]]] = {
     "autobalance": AutoBalance,
     "mtadam": MTAdam,
+    "multiadam": MultiAdam,
 }
 _NEEDED: dict[type[Balancer], dict[str, Any]] = {weighting.Fixed: {"weights": [1.0, 1.0]}}
 """Options without a default."""
@@ -47,7 +49,7 @@ def list_optimizers() -> list[str]:
 
     Example:
         >>> list_optimizers()
-        ['autobalance', 'mtadam']
+        ['autobalance', 'mtadam', 'multiadam']
     """
     return sorted(_OPTIMIZERS)
 
@@ -154,6 +156,8 @@ def capabilities(method: str | Balancer) -> Capabilities:
 
 def _watches(balancer: Balancer) -> str | None:
     while isinstance(balancer, Wrapper):
+        if isinstance(balancer, PerModule):
+            return "shared"
         balancer = balancer.balancer
     if not isinstance(balancer, aggregation.Aggregation):
         return None
@@ -177,7 +181,7 @@ def create_balancer(name: str, losses: LossNames, **options: object) -> Balancer
 
     Example:
         >>> create_balancer("soft-adapt", ["a", "b"], beta=0.5)
-        SoftAdapt(a, b)
+        SoftAdapt(a, b, beta=0.5)
     """
     return balancer_class(name)(losses, **options)  # type: ignore[arg-type]
 

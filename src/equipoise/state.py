@@ -45,6 +45,7 @@ class Declared:
         axes: How many leading axes run over the losses.
         rests: Whether what belongs to an absent loss is hidden from the formula.
         given: Whether it is an option that only the user changes.
+        tally: Whether it counts what was applied, which no formula changes.
         wide: Whether it is as wide as a gradient, which only the gradients tell.
     """
 
@@ -52,6 +53,7 @@ class Declared:
     axes: int
     rests: bool
     given: bool
+    tally: bool = False
     wide: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -88,7 +90,9 @@ class Stateful(nn.Module, metaclass=_MadeOnTheCPU):
         self.register_buffer("missed_calls", torch.zeros((), dtype=torch.long))
         self.register_buffer("loss_names", _encoded(names))
 
-    def state(self, name: str, value: Tensor, *, axes: int = 1, rests: bool = True) -> None:
+    def state(
+        self, name: str, value: Tensor, *, axes: int = 1, rests: bool = True, tally: bool = False
+    ) -> None:
         """Declares a piece of state, a buffer that is saved and resumed.
 
         Args:
@@ -100,8 +104,10 @@ class Stateful(nn.Module, metaclass=_MadeOnTheCPU):
                 for state that is not told apart by loss.
             rests: Whether the formula sees it without the losses that are absent, whose part then
                 rests. Otherwise it always sees all of it.
+            tally: Whether it counts what was applied, after the formula, which never changes it.
         """
-        self._hold(name, Declared(value, axes, rests=rests and axes > 0, given=False))
+        rests = rests and axes > 0
+        self._hold(name, Declared(value, axes, rests=rests, given=False, tally=tally))
 
     def option(self, name: str, value: Tensor, *, axes: int = 1) -> None:
         """Declares numbers that the user gave and no formula changes.
@@ -302,13 +308,15 @@ class Stateful(nn.Module, metaclass=_MadeOnTheCPU):
                 module._buffers.update(buffers)
 
     def small_state(self) -> dict[str, Tensor]:
-        """The state that is small whatever the model is: all but that as wide as a gradient."""
+        """The state that a formula may change, but for that as wide as a gradient."""
+        # Without modules inside, as most are, the walk over them costs more than the rest.
+        modules = self.named_modules() if self._modules else (("", self),)
         return {
             f"{prefix}.{name}": getattr(module, name)
-            for prefix, module in self.named_modules()
+            for prefix, module in modules
             if isinstance(module, Stateful)
             for name, declared in module.declared.items()
-            if not declared.wide and not declared.given
+            if not (declared.wide or declared.given or declared.tally)
         }
 
     def keeps_wide_state(self) -> bool:

@@ -36,6 +36,17 @@ def test_proportional_fairness_is_the_nash_bargain():
     torch.testing.assert_close(FairGrad(4, alpha=1.0).weigh(values, gradients), expected)
 
 
+def test_pivrg_is_the_case_of_alpha_two_with_inverse_priorities():
+    rows = independent(3, 6)
+    scores = torch.tensor([3.0, -1.0, 12.0]).double()
+    temperature = max(float(scores.max() - scores.min()) / 0.6931471805599453, 10.0)
+    wanted = 3 * torch.softmax(scores / temperature, dim=0)
+    theta = torch.zeros(6, dtype=torch.float64, requires_grad=True)
+    balancer = FairGrad(3, alpha=2.0, priorities=(1 / wanted).tolist())
+    applied = balancer.backward([row @ theta for row in rows]).weights
+    torch.testing.assert_close(rows @ rows.T @ applied, (wanted / applied).sqrt())
+
+
 @pytest.mark.parametrize("scale", [1e-6, 1e6])
 def test_a_common_scale_changes_weights_by_its_power_only(scale):
     rows, values = independent(3, 6), torch.ones(3).double()

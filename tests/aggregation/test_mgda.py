@@ -80,7 +80,37 @@ def test_loss_normalization_takes_the_scale_of_a_loss_out_of_the_update():
     torch.testing.assert_close(scaled, plain)
 
 
-@pytest.mark.parametrize("apply_to", ["raw", "normalized"])
+@given(st.integers(0, 10_000), st.integers(2, 6))
+def test_the_bisector_has_one_cosine_with_all_gradients_that_count(seed, losses):
+    rows = independent(losses, 8, seed)
+    edm = MGDA(losses, normalization="l2", apply_to="rescaled")
+    weights = edm.weigh(torch.ones(losses).double(), Gradients(rows))
+    update = weights @ rows
+    products = torch.nn.functional.normalize(rows) @ update
+    torch.testing.assert_close(weights.sum(), torch.ones(()).double())
+    counted = weights > 1e-9
+    torch.testing.assert_close(
+        products[counted], products.min().expand(int(counted.sum())), rtol=1e-6, atol=1e-9
+    )
+
+
+def test_the_bisector_of_two_is_the_closed_form_of_its_authors_code():
+    rows = independent(2, 6, 4) * torch.tensor([[30.0], [0.2]]).double()
+    first, second = rows.norm(dim=1)
+    expected = (rows[0] * second + rows[1] * first) / (first + second)
+    edm = MGDA(2, normalization="l2", apply_to="rescaled")
+    torch.testing.assert_close(edm.combine(torch.ones(2).double(), Gradients(rows)), expected)
+
+
+def test_the_bisector_turns_with_no_scale_of_a_loss():
+    rows, factor = independent(3, 6, 1), torch.tensor([1.0, 40.0, 0.02]).double()
+    edm = MGDA(3, normalization="l2", apply_to="rescaled")
+    plain = edm.combine(torch.ones(3).double(), Gradients(rows))
+    scaled = edm.combine(factor, Gradients(rows * factor[:, None]))
+    torch.testing.assert_close(scaled / scaled.norm(), plain / plain.norm())
+
+
+@pytest.mark.parametrize("apply_to", ["raw", "normalized", "rescaled"])
 @pytest.mark.parametrize("normalization", ["l2", "loss", "loss+"])
 def test_a_zero_gradient_and_a_zero_loss_end_finite(normalization, apply_to):
     rows = independent(3, 4)

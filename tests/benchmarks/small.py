@@ -72,3 +72,24 @@ def trap_problem() -> Problem:
 
 def not_a_problem() -> str:
     return "this is none"
+
+
+def ten_problem() -> Problem:
+    """Ten losses with the long names that people give them."""
+    names = tuple(f"digit_{place}_reconstruction" for place in range(10))
+
+    def start(seed: int) -> Trial:
+        trial = problem().start(seed)
+
+        def compute_losses(x):
+            near, far = trial.compute_losses(x).values()
+            return {name: near + place * far for place, name in enumerate(names)}
+
+        return dataclasses.replace(trial, compute_losses=compute_losses, right_weights=None)
+
+    return dataclasses.replace(problem("ten"), losses=names, start=start)
+
+
+def awkward_problem() -> Problem:
+    """Its name is no name of a folder."""
+    return problem('a/b: "c?')

@@ -13,6 +13,7 @@ from equipoise.benchmarks.bench.memory import peak_memory
 from equipoise.gradients import streamed as streaming
 from equipoise.gradients.factored import affine_norms
 from equipoise.gradients.passes import Passes
+from tests.releases import tells_what_it_saved
 
 WIDE, OUT = 512, 128  # just large enough
 
@@ -30,6 +31,7 @@ def three_losses(output):
     return [output.square().mean(), output.abs().mean(), 1e-3 * output.sin().sum()]
 
 
+@tells_what_it_saved
 @given(
     seed=st.integers(0, 2**16),
     batch=st.lists(st.integers(1, 5), min_size=1, max_size=2),
@@ -49,6 +51,7 @@ def test_norms_equal_those_of_whole_gradients(seed, batch, bias, repeated) -> No
     torch.testing.assert_close(found, direct_norms(losses, targets), rtol=1e-9, atol=1e-14)
 
 
+@tells_what_it_saved
 def test_no_digit_is_lost_where_samples_cancel() -> None:
     torch.manual_seed(0)
     layer = nn.Linear(WIDE, OUT)
@@ -63,6 +66,7 @@ def test_no_digit_is_lost_where_samples_cancel() -> None:
     torch.testing.assert_close(found, direct_norms(losses, targets).float(), rtol=1e-4, atol=0)
 
 
+@tells_what_it_saved
 def test_a_loss_that_does_not_reach_the_layer_has_norm_zero_and_a_loss_scale_counts() -> None:
     layer, other = nn.Linear(WIDE, OUT), nn.Parameter(torch.ones(()))
     losses = [layer(torch.rand(2, WIDE)).mean(), other.square()]
@@ -159,6 +163,7 @@ def test_what_is_no_affine_layer_with_few_rows_is_left_to_whole_gradients(make) 
     assert affine_norms(Passes(three_losses(output), targets)) is None
 
 
+@tells_what_it_saved
 @pytest.mark.parametrize("make", [used_twice, tied_bias, two_layers, one_with_a_bias])
 def test_layers_used_twice_or_with_a_bias_of_several_are_measured_without_gradients(make) -> None:
     output, targets = make()
@@ -176,6 +181,7 @@ def test_norms_are_right_all_the_same(make) -> None:
     torch.testing.assert_close(found.norms(), direct_norms(losses, targets).float())
 
 
+@tells_what_it_saved
 def test_a_weight_without_its_frozen_bias_is_measured_alone() -> None:
     layer = nn.Linear(WIDE, OUT)
     layer.bias.requires_grad_(False)

@@ -15,6 +15,7 @@ import equipoise as eq
 from equipoise.benchmarks.bench.memory import peak_memory
 from equipoise.gradients.factored import FactoredGradients
 from equipoise.gradients.meter import Meter
+from tests.releases import tells_what_it_saved
 
 WIDE = 260
 ROWS = eq.Measuring(dtype=torch.float64)  # says what rows are kept in, so that rows are kept
@@ -66,6 +67,7 @@ def is_factored(model, x):
     return isinstance(found, FactoredGradients)
 
 
+@tells_what_it_saved
 @given(
     seed=st.integers(0, 2**16),
     count=st.integers(2, 5),
@@ -104,6 +106,7 @@ def test_absent_losses_accumulation_and_plain_heads_are_as_with_whole_gradients(
         torch.testing.assert_close(mine, other, rtol=1e-8, atol=1e-11)
 
 
+@tells_what_it_saved
 def test_whole_gradients_are_there_for_whom_asks() -> None:
     torch.manual_seed(0)
     model = Net(3)
@@ -122,6 +125,7 @@ def test_whole_gradients_are_there_for_whom_asks() -> None:
     assert found.sizes == whole.sizes
 
 
+@tells_what_it_saved
 def test_no_digit_of_an_inner_product_is_lost_where_samples_cancel() -> None:
     torch.manual_seed(0)
     layer, x = nn.Linear(512, 128), torch.randn(8, 512)
@@ -136,6 +140,7 @@ def test_no_digit_of_an_inner_product_is_lost_where_samples_cancel() -> None:
     torch.testing.assert_close(found.cosines().double(), rows.cosines(), rtol=1e-4, atol=1e-4)
 
 
+@tells_what_it_saved
 def test_less_memory_is_taken_than_by_rows() -> None:
     trunk = nn.Sequential(*[layer for _ in range(3) for layer in (nn.Linear(512, 512), nn.ReLU())])
     heads = nn.ModuleList(nn.Linear(512, 1) for _ in range(8))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from equipoise.balancer import Balancer
+from equipoise.optim.base import MultiTermOptimizer
 from tests.methods import make
 from tests.models import MultiHead
 
@@ -73,6 +75,26 @@ def plain_loop(
         with frozen:
             balancer.backward(losses, backward=backward)
         if (i + 1) % accumulate == 0:
+            optimizer.step()
+            optimizer.zero_grad()
+    return model
+
+
+def multi_term_loop(
+    kind: Callable[..., MultiTermOptimizer[Any]],
+    data: Sequence[Tensor],
+    *,
+    accumulate: int = 1,
+    dtype: torch.dtype = torch.float64,
+) -> nn.Module:
+    """Trains with a multi-term optimizer and no framework; micro-batches are added up."""
+    model = ThreeLosses(dtype=dtype)
+    optimizer = kind(model.parameters())
+    for i, x in enumerate(data):
+        last = (i + 1) % accumulate == 0
+        with nullcontext() if last else optimizer.accumulate():
+            optimizer.backward({name: loss / accumulate for name, loss in model(x).items()})
+        if last:
             optimizer.step()
             optimizer.zero_grad()
     return model

@@ -10,6 +10,7 @@ from tests.integrations.loops import (
     balancer_of,
     batches,
     difference,
+    multi_term_loop,
     plain_loop,
     sgd,
 )
@@ -20,7 +21,7 @@ pytest.importorskip("accelerate")
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
 
-from equipoise.integrations.accelerate import AccumulatedBackward
+from equipoise.integrations.accelerate import AccumulatedBackward, MultiTermBackward
 
 
 @pytest.fixture(autouse=True)
@@ -106,3 +107,52 @@ def test_mtadam_runs_inside_the_prepared_optimizer() -> None:
         plain.backward(expected(x))
         plain.step()
     assert difference(expected, model) == 0
+
+
+OPTIMIZERS = pytest.mark.parametrize("kind", [eq.MTAdam, eq.AutoBalance])
+
+
+@OPTIMIZERS
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_prepared_multi_term_optimizer_trains_as_in_the_plain_loop(kind, accumulate) -> None:
+    data = batches(6)
+    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=accumulate)
+    model = ThreeLosses()
+    prepared, optimizer = accelerator.prepare(model, kind(model.parameters()))
+    backward = MultiTermBackward(optimizer, accelerator)
+    for x in data:
+        with accelerator.accumulate(prepared):
+            backward(prepared(x))
+            optimizer.step()
+            optimizer.zero_grad()
+    assert difference(multi_term_loop(kind, data, accumulate=accumulate), model) < 1e-12
+    assert backward.optimizer.report()["loss/a"] > 0
+    assert set(backward.optimizer.weights) == set(LOSSES)
+
+
+def test_saving_and_loading_hold_a_prepared_multi_term_optimizer(tmp_path) -> None:
+    data, models = batches(6), []
+    for begin in (0, 3):
+        accelerator = Accelerator(cpu=True)
+        model = ThreeLosses(seed=begin)
+        optimizer = eq.MTAdam(model.parameters(), losses=LOSSES)
+        prepared, optimizer = accelerator.prepare(model, optimizer)
+        if begin:
+            accelerator.load_state(tmp_path)
+        backward = MultiTermBackward(optimizer, accelerator)
+        for x in data[begin : begin + 3]:
+            backward(prepared(x))
+            optimizer.step()
+            optimizer.zero_grad()
+        accelerator.save_state(tmp_path)
+        models.append(model)
+    assert difference(multi_term_loop(eq.MTAdam, data), models[1]) == 0
+
+
+def test_an_optimizer_for_one_loss_is_refused() -> None:
+    accelerator = Accelerator(cpu=True)
+    optimizer = accelerator.prepare(sgd(ThreeLosses()))
+    with pytest.raises(
+        TypeError, match="SGD takes one gradient, not one per loss; train with MTAdam"
+    ):
+        MultiTermBackward(optimizer, accelerator)

@@ -5,7 +5,7 @@ import torch
 
 import equipoise as eq
 from tests.integrations.loops import balancer_of, difference
-from tests.methods import NAMES, of_kind
+from tests.methods import NAMES, make, of_kind
 
 pytest.importorskip("deepxde")
 
@@ -159,3 +159,92 @@ def test_a_training_after_one_that_was_interrupted_balances_only_if_it_is_asked_
     assert torch.equal(balance.balancer.weight_count - learned, torch.full((3,), 3.0 * again))
     train(model)
     assert torch.equal(balance.balancer.weight_count - learned, torch.full((3,), 3.0 * again))
+
+
+OPTIMIZERS = [eq.MTAdam, eq.AutoBalance]
+
+
+def with_optimizer(kind, *extra, **options):
+    """The same problem; the optimizer is the one that balances."""
+    model = problem()
+    optimizer = kind([*model.net.parameters(), *extra], lr=1e-2)
+    model.compile(optimizer, verbose=0, **options)
+    return model, optimizer
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_an_optimizer_of_several_losses_trains_as_in_a_loop_of_ones_own(kind) -> None:
+    model, optimizer = with_optimizer(kind)
+    found = train(model, Balance(optimizer))
+    model, optimizer = with_optimizer(kind)
+    model.train_state.set_data_train(*model.data.train_next_batch())
+    for _ in range(3):
+        state = model.train_state
+        losses = model.outputs_losses_train(state.X_train, state.y_train, state.train_aux_vars)[1]
+        optimizer.zero_grad()
+        optimizer.backward(losses)
+        optimizer.step()
+    assert difference(model.net, found) == 0
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_an_optimizer_of_several_losses_finds_a_coefficient(kind) -> None:
+    coefficient = dde.Variable(2.0)
+    model, optimizer = with_optimizer(kind, coefficient, external_trainable_variables=coefficient)
+    residual = model.data.pde
+    model.data.pde = lambda x, u: (coefficient - 1) * residual(x, u).detach() + residual(x, u)
+    train(model, Balance(optimizer), iterations=20)
+    assert 1.7 < coefficient.item() < 1.9
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_decay_of_compile_reaches_an_optimizer_of_several_losses(kind) -> None:
+    model, optimizer = with_optimizer(kind, decay=("step", 1, 0.5))
+    train(model, Balance(optimizer))
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(1e-2 / 8)
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_a_saved_model_goes_on_bit_for_bit(kind, tmp_path) -> None:
+    model, optimizer = with_optimizer(kind)
+    train(model, Balance(optimizer))
+    path = model.save(str(tmp_path / "model"))
+    expected = train(model, Balance(optimizer))
+    again, optimizer = with_optimizer(kind)
+    again.restore(path)
+    assert difference(train(again, Balance(optimizer)), expected) == 0
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_an_optimizer_that_leaves_something_untrained_is_refused(kind) -> None:
+    coefficient = dde.Variable(2.0)
+    model, optimizer = with_optimizer(kind, external_trainable_variables=coefficient)
+    with pytest.raises(ValueError, match=r"would not train 1 tensors .* shapes \[\(\)\]"):
+        train(model, Balance(optimizer))
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_weights_that_would_be_cancelled_are_refused(kind) -> None:
+    model, optimizer = with_optimizer(kind, loss_weights=[1, 10, 10])
+    with pytest.raises(ValueError, match=r"`loss_weights` is \[1, 10, 10\].*ranks"):
+        train(model, Balance(optimizer))
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_an_optimizer_of_several_losses_stands_in_both_places(kind) -> None:
+    model, _ = with_optimizer(kind)
+    with pytest.raises(
+        TypeError, match=r"balances the losses itself; write `Balance\(optimizer\)`"
+    ):
+        train(model, Balance(eq.Equal(3)))
+    other = problem()
+    with pytest.raises(TypeError, match=r"given 'adam'.*`model\.compile\(optimizer\)`"):
+        train(other, Balance(kind(other.net.parameters())))
+
+
+@pytest.mark.parametrize("name", ["gradnorm", "softadapt", "mgda", "firstvalue"])
+def test_loss_weights_of_deepxde_are_priorities(name) -> None:
+    weighted = train(problem(loss_weights=[1.0, 10.0, 5.0]), Balance(balancer_of(name)))
+    torch.manual_seed(7)
+    balancer = make(name, priorities=[1.0, 10.0, 5.0])
+    assert difference(weighted, train(problem(), Balance(balancer))) < 1e-6

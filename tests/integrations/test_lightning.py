@@ -16,6 +16,7 @@ from tests.integrations.loops import (
     balancer_of,
     batches,
     difference,
+    multi_term_loop,
     plain_loop,
     sgd,
 )
@@ -231,3 +232,66 @@ def test_two_processes_under_ddp_equal_one_with_the_whole_batches() -> None:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "all equal" in done.stdout
+
+
+class TakenApart(BalancedModule):
+    """A multi-term optimizer in place of a balancer."""
+
+    def __init__(self, kind) -> None:
+        super().__init__()
+        self.kind, self.model = kind, ThreeLosses()
+
+    def training_step(self, batch, batch_idx):
+        return self.balance(self.model(batch), batch_idx)
+
+    def configure_optimizers(self):
+        return self.kind(self.model.parameters(), losses=LOSSES)
+
+
+class TakenApartByHand(TakenApart):
+    """The same in manual optimization, where Lightning steps with a closure that returns None."""
+
+    def __init__(self, kind) -> None:
+        super().__init__(kind)
+        self.automatic_optimization = False
+
+    def training_step(self, batch, batch_idx):
+        optimizer = self.optimizers()
+        optimizer.zero_grad()
+        optimizer.backward(self.model(batch))
+        optimizer.step()
+
+
+@pytest.mark.parametrize("kind", [eq.MTAdam, eq.AutoBalance])
+@pytest.mark.parametrize("module", [TakenApart, TakenApartByHand])
+def test_a_multi_term_optimizer_trains_as_in_the_plain_loop(module, kind) -> None:
+    data, trained = batches(4), module(kind)
+    trainer().fit(trained, loader(data))
+    assert difference(multi_term_loop(kind, data), trained.model) < 1e-12
+
+
+@pytest.mark.parametrize("kind", [eq.MTAdam, eq.AutoBalance])
+def test_a_multi_term_optimizer_accumulates_as_in_the_plain_loop(kind) -> None:
+    data, trained = batches(6), TakenApart(kind)
+    trainer(accumulate_grad_batches=2).fit(trained, loader(data))
+    assert difference(multi_term_loop(kind, data, accumulate=2), trained.model) < 1e-12
+
+
+def test_a_multi_term_optimizer_is_logged_clipped_and_resumed(tmp_path) -> None:
+    data, options = batches(3), {"gradient_clip_val": 0.1, "log_every_n_steps": 1}
+    whole = TakenApart(eq.MTAdam)
+    logged = trainer(max_epochs=2, **options)
+    logged.fit(whole, loader(data))
+    assert {"loss/a", "weight/b", "total"} <= set(logged.callback_metrics)
+    begun = trainer(**options)
+    begun.fit(TakenApart(eq.MTAdam), loader(data))
+    begun.save_checkpoint(tmp_path / "half.ckpt")
+    resumed = TakenApart(eq.MTAdam)
+    trainer(max_epochs=2, **options).fit(resumed, loader(data), ckpt_path=tmp_path / "half.ckpt")
+    assert difference(whole.model, resumed.model) == 0
+
+
+def test_neither_balancer_nor_multi_term_optimizer_is_told() -> None:
+    module = TakenApart(lambda parameters, **_: torch.optim.SGD(parameters, lr=0.1))
+    with pytest.raises(TypeError, match="SGD takes one gradient, not one per loss"):
+        trainer().fit(module, loader(batches(1)))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import pytest
 import torch
 
 import equipoise as eq
-from equipoise.integrations.physicsnemo import BalancedAggregator
+from equipoise.integrations.physicsnemo import BalancedAggregator, register_loss_config
 from tests.integrations.loops import (
     ThreeLosses,
     balancer_of,
@@ -109,3 +111,52 @@ def test_a_method_without_a_loss_shows_the_plain_sum(name) -> None:
     model, (x,) = ThreeLosses(), batches(1)
     losses = model(x)
     torch.testing.assert_close(aggregator_of(model, name)(losses, 0), sum(losses.values()))
+
+
+def test_losses_keep_their_names_so_that_options_can_name_the_residual() -> None:
+    model, (x,) = ThreeLosses(), batches(1)
+    options = {"reference": "b"}
+    aggregator = BalancedAggregator([], 3, method="learningrateannealing", options=options)
+    aggregator(model(x), 0)
+    assert aggregator.balancer.names == ("a", "b", "c")
+    assert aggregator.balancer.weights["b"] == 1
+    assert aggregator.balancer.weights["a"] != 1
+
+
+def test_the_step_may_be_one_tensor_that_is_counted_up_in_place() -> None:
+    model, data, step = ThreeLosses(), batches(3), torch.tensor(0)
+    aggregator = aggregator_of(model, "gradnorm")
+    for x in data:
+        aggregator(model(x), step)
+        step += 1
+    aggregator(model(data[0]), step - 1)
+    assert int(aggregator.state_dict()["_balancer.calls"]) == 3
+
+
+def test_before_the_first_call_there_is_no_balancer_yet() -> None:
+    with pytest.raises(RuntimeError, match="built at the first call"):
+        _ = aggregator_of(ThreeLosses(), "gradnorm").balancer
+
+
+def test_a_method_that_is_unknown_is_refused_where_the_trainer_builds_the_aggregator() -> None:
+    with pytest.raises(ValueError, match="Did you mean 'gradnorm'"):
+        BalancedAggregator([], 3, method="grad_nrom")
+
+
+def test_a_weight_for_no_loss_is_refused() -> None:
+    model, (x,) = ThreeLosses(), batches(1)
+    with pytest.raises(ValueError, match="`weights` has the unknown name 'd'"):
+        aggregator_of(model, "mgda", {"d": 2.0})(model(x), 0)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_torchscript_is_refused_with_what_to_write() -> None:
+    with pytest.raises(TypeError, match="jit: false"):
+        torch.jit.script(aggregator_of(ThreeLosses(), "mgda"))
+
+
+def test_without_the_trainer_the_configuration_says_what_is_missing() -> None:
+    if importlib.util.find_spec("physicsnemo") is not None:
+        pytest.skip("PhysicsNeMo is installed")
+    with pytest.raises(ModuleNotFoundError, match="nvidia-physicsnemo-sym"):
+        register_loss_config()

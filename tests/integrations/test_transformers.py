@@ -15,6 +15,7 @@ from tests.integrations.loops import (
     balancer_of,
     batches,
     difference,
+    multi_term_loop,
     plain_loop,
     sgd,
 )
@@ -176,3 +177,49 @@ def test_two_processes_equal_one_with_the_whole_batches(tmp_path) -> None:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "all equal" in done.stdout
+
+
+def with_optimizer(kind, data, folder, **options) -> BalancedTrainer:
+    made = trainer(eq.Equal(LOSSES), data, folder, **options)
+    del made.balancer
+    made.optimizer = kind(made.model.parameters(), losses=LOSSES)
+    made.lr_scheduler = torch.optim.lr_scheduler.ConstantLR(made.optimizer, factor=1.0)
+    return made
+
+
+@pytest.mark.parametrize("kind", [eq.MTAdam, eq.AutoBalance])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_multi_term_optimizer_trains_as_in_the_plain_loop(kind, accumulate, tmp_path) -> None:
+    data = batches(6)
+    made = with_optimizer(kind, data, tmp_path, gradient_accumulation_steps=accumulate)
+    made.train()
+    expected = multi_term_loop(kind, data, accumulate=accumulate)
+    assert difference(expected, made.model.inner) < 1e-12
+
+
+def test_a_multi_term_optimizer_is_logged_and_evaluated(tmp_path) -> None:
+    data = batches(2)
+    logging = {"logging_strategy": "steps", "logging_steps": 1, "label_names": ["x"]}
+    made = with_optimizer(eq.MTAdam, data, tmp_path, **logging)
+    made.train()
+    first = made.state.log_history[0]
+    assert {"loss/a", "weight/b", "total"} <= set(first)
+    assert first["loss"] == pytest.approx(first["total"])
+    assert made.evaluate()["eval_loss"] > 0
+
+
+def test_a_multi_term_optimizer_resumes_bit_for_bit(tmp_path) -> None:
+    data = batches(4)
+    saving = {"save_strategy": "steps", "save_steps": 2, "num_train_epochs": 1}
+    whole = with_optimizer(eq.MTAdam, data, tmp_path, **saving)
+    whole.train()
+    resumed = with_optimizer(eq.MTAdam, data, tmp_path, **saving)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert difference(whole.model.inner, resumed.model.inner) == 0
+
+
+def test_an_optimizer_without_names_is_told_what_it_needs(tmp_path) -> None:
+    made = with_optimizer(eq.MTAdam, batches(1), tmp_path)
+    made.optimizer = eq.MTAdam(made.model.parameters())
+    with pytest.raises(RuntimeError, match=r"build it with their names, as `MTAdam\("):
+        made.train()

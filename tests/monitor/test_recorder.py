@@ -80,7 +80,7 @@ WRAPPED = {
 def parts_of(name: str, model) -> tuple:
     if name == "plain":
         return eq.Equal(3), torch.optim.Adam(model.parameters(), lr=0.01)
-    if name in ("mtadam", "autobalance"):
+    if name in eq.list_optimizers():
         optimizer = eq.create_optimizer(name, model.parameters(), lr=0.01, losses=3)
         return optimizer, optimizer
     balancer = WRAPPED[name]() if name in WRAPPED else make(name)
@@ -108,7 +108,7 @@ def trained(name: str, folder=None, **options) -> list[torch.Tensor]:
     return [*model.parameters(), *grads, *state, torch.get_rng_state()]
 
 
-@pytest.mark.parametrize("name", ["plain", *WRAPPED, "mtadam", "autobalance", *NAMES])
+@pytest.mark.parametrize("name", ["plain", *WRAPPED, *eq.list_optimizers(), *NAMES])
 def test_nothing_of_the_training_changes_bit_for_bit(name, tmp_path) -> None:
     plain = trained(name)
     recorded = trained(name, tmp_path, every=1, measure=1)

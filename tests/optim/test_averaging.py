@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import distributed
 
-from equipoise.optim import AutoBalance, MTAdam
+from equipoise.optim import AutoBalance, MTAdam, MultiAdam
 from tests.models import MultiHead
 from tests.optim.processes import Plan, run, together
 
@@ -37,6 +37,7 @@ PLANS = {
         optimizer=AutoBalance, beside=True, spoiled=SOMETIMES
     ),
     "AutoBalance": Plan(optimizer=AutoBalance, absent=SOMETIMES),
+    "MultiAdam": Plan(optimizer=MultiAdam, absent=SOMETIMES),
     "AutoBalance, wrapped, accumulated": Plan(
         optimizer=AutoBalance, wrapped={}, micro_batches=2, spoiled=SOMETIMES
     ),

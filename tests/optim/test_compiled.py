@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from equipoise.optim import AutoBalance, MTAdam
+from equipoise.optim import AutoBalance, MTAdam, MultiAdam
 from tests.optim.training import TwoHeads, assert_equal_models, batches
 
 # What the compiler itself warns of while it compiles is not ours.
 pytestmark = pytest.mark.filterwarnings("ignore:.*script_method.*:DeprecationWarning")
-KINDS = pytest.mark.parametrize("kind", [MTAdam, AutoBalance])
+KINDS = pytest.mark.parametrize("kind", [MTAdam, AutoBalance, MultiAdam])
 
 
 @pytest.fixture(autouse=True)

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from equipoise.optim import AutoBalance, MTAdam, step
+from equipoise.optim import AutoBalance, MTAdam, MultiAdam, step
 from tests.optim.training import TwoHeads, assert_equal_models, batches, snapshot, train
 
-KINDS = pytest.mark.parametrize("kind", [MTAdam, AutoBalance])
+KINDS = pytest.mark.parametrize("kind", [MTAdam, AutoBalance, MultiAdam])
 BOTH = pytest.mark.parametrize("foreach", [False, True], ids=["tensor by tensor", "packed"])
 ANYWHERE = pytest.mark.parametrize("on_device", [False, True], ids=["host", "device"])
 NAMES = ["left", "right"]

@@ -3,10 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from equipoise.optim import AutoBalance, MTAdam
+from equipoise.optim import AutoBalance, MTAdam, MultiAdam
 from tests.optim.training import TwoHeads, assert_equal_models, batches, train
+from tests.releases import rounds_bfloat16_as_today
 
-KINDS = pytest.mark.parametrize("kind", [MTAdam, AutoBalance])
+KINDS = pytest.mark.parametrize("kind", [MTAdam, AutoBalance, MultiAdam])
 STEPS = 20
 
 
@@ -36,6 +37,7 @@ def train_in_full(kind):
     return model
 
 
+@rounds_bfloat16_as_today
 @KINDS
 def test_bfloat16_parameters_train_as_full_ones_to_their_precision(kind):
     half = TwoHeads(torch.float32).to(torch.bfloat16)

@@ -9,15 +9,16 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from equipoise.optim import AutoBalance, MTAdam
+from equipoise.optim import AutoBalance, MTAdam, MultiAdam
 from tests.optim.training import TwoHeads, assert_equal_models, batches, snapshot, train
 
-KINDS = pytest.mark.parametrize("kind", [MTAdam, AutoBalance])
+KINDS = pytest.mark.parametrize("kind", [MTAdam, AutoBalance, MultiAdam])
 BOTH = pytest.mark.parametrize("foreach", [False, True], ids=["tensor by tensor", "packed"])
 ANYWHERE = pytest.mark.parametrize("on_device", [False, True], ids=["host", "device"])
 OWN = {
     MTAdam: {"amsgrad": True, "ranks": {"left": 2.0}, "granularity": "layer"},
-    AutoBalance: {},
+    AutoBalance: {"weights": {"left": 2.0}},
+    MultiAdam: {"group_weights": {"left": 0.7, "right": 0.3}},
 }
 BAD = pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 
@@ -520,3 +521,30 @@ def test_a_loss_without_a_graph_is_an_error_where_that_is_asked_for(kind):
         optimizer.backward({"a": weight.sum(), "b": torch.tensor(1.0)})
     with pytest.raises(ValueError, match="graphless"):
         kind([weight], graphless="skip")
+
+
+@pytest.mark.parametrize("kind", [MTAdam, AutoBalance])
+def test_a_closure_that_returns_nothing_leaves_the_step_that_waits(kind) -> None:
+    weights = [torch.ones(2, requires_grad=True) for _ in range(2)]
+    for weight, closure in zip(weights, (None, lambda: None), strict=True):
+        optimizer = kind([weight])
+        optimizer.backward({"a": weight.sum(), "b": weight.square().sum()})
+        assert optimizer.step(closure) is None
+    assert torch.equal(*weights)
+    assert not torch.equal(weights[0], torch.ones(2))
+
+
+@pytest.mark.parametrize("kind", [MTAdam, AutoBalance])
+def test_a_closure_without_losses_and_without_a_step_is_refused(kind) -> None:
+    optimizer = kind([torch.ones(2, requires_grad=True)])
+    with pytest.raises(RuntimeError, match="The closure returned None, and no `backward` came"):
+        optimizer.step(lambda: None)
+
+
+def test_what_a_closure_computes_takes_the_place_of_a_step_that_waits() -> None:
+    weight = torch.ones(2, requires_grad=True)
+    optimizer = MTAdam([weight])
+    optimizer.backward([1e3 * weight.prod(), weight.sum()])
+    optimizer.step(lambda: [weight.sum(), weight.square().sum()])
+    assert optimizer.last.losses.tolist() == [2.0, 2.0]
+    assert not torch.equal(weight, torch.ones(2))

@@ -9,7 +9,7 @@ import torch
 import equipoise as eq
 from tests.optim.training import TwoHeads
 
-KINDS = [eq.MTAdam, eq.AutoBalance]
+KINDS = [eq.MTAdam, eq.AutoBalance, eq.MultiAdam]
 
 
 def build(kind, **options):

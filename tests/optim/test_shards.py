@@ -19,10 +19,13 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
-from equipoise.optim import AutoBalance, MTAdam
+from equipoise.optim import AutoBalance, MTAdam, MultiAdam
 from equipoise.optim.sharded import NormPool
 from tests.models import MultiHead
 from tests.optim.processes import together
+from tests.releases import shards_on_a_cpu
+
+pytestmark = shards_on_a_cpu
 
 NAMES = ("a", "b", "c")
 STEPS = 10
@@ -81,6 +84,7 @@ PLANS = {
     "clipped": Plan(clip=0.1),
     "scaled": Plan(scaled=True, absent=SOMETIMES),
     "spoiled, scaled": Plan(scaled=True, spoiled=SOMETIMES),
+    "MultiAdam": Plan({"weight_decay": 0.1}, optimizer=MultiAdam, absent=SOMETIMES),
     "AutoBalance": Plan(optimizer=AutoBalance, absent=SOMETIMES, spoiled=frozenset({(5, "a")})),
     "AutoBalance, accumulated": Plan(optimizer=AutoBalance, micro_batches=2),
     "AutoBalance, scaled": Plan(optimizer=AutoBalance, scaled=True, spoiled=SOMETIMES),

@@ -11,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import equipoise as eq
 from tests.parallel.ranks import together
+from tests.releases import shards_on_a_cpu
 
 BATCHES, SAMPLES = 6, 16
 
@@ -84,6 +85,7 @@ def observe_shards(rank: int, _world: int) -> str:
     return "no error"
 
 
+@shards_on_a_cpu
 def test_shards_are_refused_with_a_sentence(tmp_path):
     messages = together(observe_shards, 2, tmp_path / "ranks")
     assert all("needs whole gradients" in message for message in messages)

@@ -27,14 +27,15 @@ from torch.distributed.tensor import DTensor
 import equipoise as eq
 from tests.methods import NAMES, make
 from tests.models import MultiHead
+from tests.releases import shards_on_a_cpu
 
 # What all tests share is trained once, by one worker.
-pytestmark = pytest.mark.xdist_group("shards")
+pytestmark = [pytest.mark.xdist_group("shards"), shards_on_a_cpu]
 
 STEPS = 6
 NEED_WHOLE = (
-    "dbmtl", "excessmtl", "graddrop", "learningrateannealing", "metabalance", "moco", "modo",
-    "momentumconfig", "sdmgrad",
+    "dbmtl", "dbpinn", "excessmtl", "graddrop", "inversedirichlet", "learningrateannealing",
+    "metabalance", "moco", "modo", "momentumconfig", "sdmgrad",
 )  # fmt: skip
 
 
@@ -181,6 +182,10 @@ CASES: dict[str, Case] = {name: case(name) for name in (*METHODS, *FEW)} | {
     "with a loss scale": case("upgrad", step_with_a_scaler),
     "norms with a loss scale": case("gradnorm", step_with_a_scaler),
     "accumulated": case("mgda", step_in_two_micro_batches),
+    "in parts": case("mgda"),
+    "in parts with state": case("gradvac", shard=layers),
+    "in parts with a loss scale": case("inversegradientnorm", step_with_a_scaler),
+    "in parts, accumulated": case("upgrad", step_in_two_micro_batches),
     "without a loss at times": case("cagrad", step_without_a_loss_at_times),
 }  # fmt: skip
 
@@ -194,6 +199,9 @@ def train(name: str, rank: int, world: int, *, shard: Callable[[nn.Module], None
         (shard or sharded)(model)
     torch.manual_seed(rank)  # balancers must not depend on each process's own random numbers
     balancer = make(method, **options)
+    if name.startswith("in parts"):
+        parts = {"first": model.trunk[0], "second": model.trunk[2]}
+        balancer = eq.PerModule(balancer, parts)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     for index in range(STEPS):
         losses = dict(zip("abc", model(data(index).chunk(world)[rank]), strict=True))

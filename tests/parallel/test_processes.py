@@ -210,7 +210,7 @@ def test_copy_of_a_trained_balancer_keeps_its_group_and_goes_on_alike(group) -> 
     assert balancers[0].weights == balancers[1].weights
 
 
-@pytest.mark.parametrize("kind", [eq.AutoBalance, eq.MTAdam])
+@pytest.mark.parametrize("kind", [eq.AutoBalance, eq.MTAdam, eq.MultiAdam])
 def test_copy_of_a_trained_optimizer_keeps_its_group_and_goes_on_alike(kind, group) -> None:
     model = MultiHead(3)
     optimizer = kind(model.parameters(), process_group=group)

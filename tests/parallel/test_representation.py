@@ -15,6 +15,7 @@ from tests.methods import make
 from tests.models import batch
 from tests.parallel.ranks import together
 from tests.parallel.test_fsdp import parameters
+from tests.releases import shards_on_a_cpu
 
 METHODS = ("imtlg", "imtl", "gradientshares", "mgda", "trimmedmean")
 
@@ -70,6 +71,7 @@ def battery(rank: int, world: int) -> dict[tuple[str, str, str], Tensor]:
     return {(k, n, w): train(k, n, rank, world, w) for k, n, w in CASES}
 
 
+@shards_on_a_cpu
 def test_processes_equal_one_whatever_a_representation_is_made_of(tmp_path) -> None:
     ranks = together(battery, 2, tmp_path / "2")
     for kind, name, wrapper in CASES:

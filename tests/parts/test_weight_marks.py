@@ -48,6 +48,16 @@ def test_a_resumed_training_has_the_means_of_one_that_went_on() -> None:
     assert second.mean_weights_over(0.3) == pytest.approx(whole.mean_weights_over(0.3))
 
 
+def test_a_step_left_out_at_the_moment_of_thinning_out_thins_out_once() -> None:
+    whole, gappy = (eq.Equal(["a", "b"]) for _ in range(2))
+    parameter = torch.ones(2, requires_grad=True)
+    for balancer in (whole, gappy):
+        weights_after(balancer, 129)
+    for _ in range(3):
+        gappy.backward({"a": parameter.sum() * torch.nan, "b": parameter.prod()})
+    assert torch.equal(gappy.weight_marks, whole.weight_marks)
+
+
 def test_a_loss_that_was_absent_in_the_last_part_has_its_mean_since_the_start() -> None:
     balancer, parameter = eq.Equal(["a", "b"]), torch.ones(2, requires_grad=True)
     balancer.backward({"a": parameter.sum(), "b": 0.5 * parameter.prod()})

@@ -7,12 +7,12 @@ from scripts.choices import BEGIN, END, main, with_choices
 
 from equipoise.monitor.rules import choices_table
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "which.md"
 
 
-def test_the_readme_is_up_to_date():
-    text = README.read_text(encoding="utf-8")
-    assert with_choices(text) == text, "run scripts/choices.py README.md"
+def test_the_page_is_up_to_date():
+    text = PAGE.read_text(encoding="utf-8")
+    assert with_choices(text) == text, "run scripts/choices.py docs/which.md"
 
 
 def test_what_stands_between_the_markers_is_replaced():

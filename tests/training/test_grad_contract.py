@@ -29,7 +29,16 @@ PLACES = {
     if not (name in of_kind(weighting=False) and wrt == "last_shared")
 }
 CASES = {name: lambda name=name: make(name) for name in NAMES} | WRAPPED | PLACES
-every_case = pytest.mark.parametrize("case", CASES)
+PARTS = ("parts, upgrad", "parts, gradnorm")
+every_case = pytest.mark.parametrize("case", [*CASES, *PARTS])
+
+
+def built(case: str, model: nn.Module) -> eq.Balancer:
+    if case not in PARTS:
+        return CASES[case]()
+    first, second, *_ = model.parameters()
+    parts = {"first": first, "second": second}
+    return eq.PerModule(make(case.removeprefix("parts, ")), parts)
 
 
 class Pictures(nn.Module):
@@ -105,7 +114,8 @@ def plainly(model: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
 
 @every_case
 def test_strides_are_those_that_a_backward_pass_leaves(case) -> None:
-    model, balancer = Pictures(), CASES[case]()
+    model = Pictures()
+    balancer = built(case, model)
     for _ in range(2):
         x = pictures()
         model.zero_grad()
@@ -117,7 +127,8 @@ def test_strides_are_those_that_a_backward_pass_leaves(case) -> None:
 
 @every_case
 def test_no_two_parameters_share_memory_and_nothing_is_expanded(case) -> None:
-    model, balancer = Tokens(), CASES[case]()
+    model = Tokens()
+    balancer = built(case, model)
     balancer.backward(model(words()))
     found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     assert found.keys() == plainly(model, words()).keys()
@@ -130,7 +141,8 @@ def test_no_two_parameters_share_memory_and_nothing_is_expanded(case) -> None:
 
 @every_case
 def test_two_micro_batches_add_up_and_clipping_sees_every_gradient_once(case) -> None:
-    model, balancer = Tokens(), CASES[case]()
+    model = Tokens()
+    balancer = built(case, model)
     x = words()
     balancer.backward(model(x))
     once = {name: p.grad.clone() for name, p in model.named_parameters()}
@@ -150,7 +162,8 @@ def test_two_micro_batches_add_up_and_clipping_sees_every_gradient_once(case) ->
 
 @every_case
 def test_hooks_fire_as_autograd_fires_them(case) -> None:
-    model, balancer = Pictures(), CASES[case]()
+    model = Pictures()
+    balancer = built(case, model)
     after: Counter[str] = Counter()
     on_tensor: Counter[str] = Counter()
     for name, parameter in model.named_parameters():
@@ -172,7 +185,8 @@ def stepping(optimizer: torch.optim.Optimizer) -> Callable[[torch.Tensor], None]
 
 @every_case
 def test_an_optimizer_inside_the_backward_pass_trains_every_parameter(case) -> None:
-    model, balancer = Tokens(), CASES[case]()
+    model = Tokens()
+    balancer = built(case, model)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     for parameter in model.parameters():
         optimizer = torch.optim.SGD([parameter], lr=0.01)
@@ -187,7 +201,8 @@ def test_an_optimizer_inside_the_backward_pass_trains_every_parameter(case) -> N
 
 @every_case
 def test_complex_parameters_keep_their_imaginary_part(case) -> None:
-    model, balancer = Waves(), CASES[case]()
+    model = Waves()
+    balancer = built(case, model)
     x = torch.randn(6, 4)
     balancer.backward(model(x))
     gradient = model.spectrum.grad
@@ -209,7 +224,8 @@ def test_complex_parameters_keep_their_imaginary_part(case) -> None:
 
 @every_case
 def test_sparse_gradients_stay_sparse_or_are_refused_in_a_sentence(case) -> None:
-    model, balancer = Tokens(sparse=True), CASES[case]()
+    model = Tokens(sparse=True)
+    balancer = built(case, model)
     compares = capabilities(balancer).watches == "shared" or "primary" in case or "shares," in case
     if not compares or "at the" in case:
         balancer.backward(model(words()))
@@ -225,7 +241,7 @@ def test_sparse_gradients_stay_sparse_or_are_refused_in_a_sentence(case) -> None
 def test_arithmetic_is_the_same_inside_autocast(case, dtype) -> None:
     torch.manual_seed(0)
     model = Tokens()
-    outside = CASES[case]()
+    outside = built(case, model)
     inside = copy.deepcopy(outside)
     for _ in range(3):
         x = words()

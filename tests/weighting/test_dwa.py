@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from equipoise.weighting.dwa import DWA
+from equipoise.weighting.dwa import DWA, LONG
 from tests.golden import assert_matches, load, names, tensor
 
 
@@ -96,3 +96,25 @@ def test_options_out_of_range_are_refused(options, match):
 def test_sliding_windows_refuse_to_end():
     with pytest.raises(RuntimeError, match="windows='consecutive'"):
         DWA(2, windows="sliding").end_epoch()
+
+
+def steps(balancer, count):
+    weight = torch.ones(2, requires_grad=True)
+    for _ in range(count):
+        balancer.backward([weight.sum(), weight.square().sum()])
+
+
+def test_many_steps_without_the_end_of_an_epoch_are_told_once():
+    balancer = DWA(2, window=None)
+    steps(balancer, LONG)
+    with pytest.warns(UserWarning, match=r"Call `balancer.end_epoch\(\)` after each epoch"):
+        steps(balancer, 1)
+    steps(balancer, 2)
+
+
+def test_epochs_that_end_are_not_asked_for():
+    balancer = DWA(2, window=None)
+    for _ in range(2):
+        steps(balancer, LONG // 2)
+        balancer.end_epoch()
+    steps(balancer, 2)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import equipoise as eq
+from equipoise.weighting.dynamic_task_prioritization import SOON
 from tests.golden import assert_matches, load, names, tensor
 
 
@@ -50,3 +51,16 @@ def test_indices_that_cannot_be_are_refused(kpis, says) -> None:
 def test_hyperparameters_out_of_range_are_refused(options) -> None:
     with pytest.raises(ValueError, match=f"`{next(iter(options))}`"):
         eq.DynamicTaskPrioritization(2, **options)
+
+
+def test_a_training_without_indices_is_told_once_which_are_missing():
+    balancer, weight = eq.DynamicTaskPrioritization(["a", "b"]), torch.ones(2, requires_grad=True)
+    balancer.observe({"a": 0.5})
+    losses = lambda: [weight.sum(), weight.square().sum()]  # noqa: E731
+    for _ in range(SOON):
+        balancer.backward(losses())
+    with pytest.warns(
+        UserWarning, match=r"no key performance index of 'b'.*observe\(\{'b': 0.8\}\)"
+    ):
+        balancer.backward(losses())
+    balancer.backward(losses())

@@ -15,10 +15,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 import equipoise as eq
 from equipoise.schedules import Ramp, Stages
-from equipoise.wrappers import Primary, Shares
+from equipoise.wrappers import PerModule, Primary, Shares
 from equipoise.wrappers.behind import Behind
 from tests.methods import LOSSES, make
-from tests.models import MultiHead, batch, flat_grad
+from tests.models import MultiHead, batch, compile_trunk, flat_grad
 
 # What all tests share is trained once, by one worker.
 pytestmark = pytest.mark.xdist_group("wrappers on processes")
@@ -45,9 +45,24 @@ CASES: dict[str, Callable[[], eq.Balancer]] = {
     "delayed start, dwa": lambda: make("dwa", priorities=START),
     "primary, delayed start, equal": lambda: Primary(make("equal", priorities=START), "a"),
 }
-every_case = pytest.mark.parametrize("case", CASES)
+PARTS: dict[str, Callable[[MultiHead], eq.Balancer]] = {
+    "parts, mgda": lambda model: PerModule(make("mgda"), halves(model)),
+    "parts, gradvac": lambda model: PerModule(make("gradvac", priorities=RAMPS), halves(model)),
+    "primary, parts, inverse norms": lambda model: Primary(
+        PerModule(make("inversegradientnorm"), halves(model)), "a"
+    ),
+}
+every_case = pytest.mark.parametrize("case", [*CASES, *PARTS])
 STEPS = 4
 TRAINED = sum(p.numel() for p in MultiHead(3).parameters()) + len(LOSSES)
+
+
+def halves(model: MultiHead) -> dict[str, torch.nn.Module]:
+    return {"first": model.trunk[0], "second": model.trunk[2]}
+
+
+def built(case: str, model: MultiHead) -> eq.Balancer:
+    return PARTS[case](model) if case in PARTS else CASES[case]()
 
 
 def data(step: int) -> torch.Tensor:
@@ -64,7 +79,7 @@ def train(case: str, rank: int, world: int, *, wrapped: bool, absent: str = "") 
     """The parameters and weights after some steps on this process's part of each batch."""
     torch.manual_seed(0)
     model = MultiHead(3)
-    balancer = CASES[case]()
+    balancer = built(case, model)
     unused = bool(absent) or "start" in case  # a loss that has not started leaves its head unused
     net = DistributedDataParallel(model, find_unused_parameters=unused) if wrapped else model
     optimizer = torch.optim.SGD(model.parameters(), lr=0.002)
@@ -88,7 +103,7 @@ def work(rank: int, world: int, folder: str, wrapped: bool) -> None:
     )
     found = {
         (case, absent): train(case, rank, world, wrapped=wrapped, absent=absent)
-        for case in CASES
+        for case in (*CASES, *PARTS)
         for absent in ("", "a")
         if not (absent and "start" in case)
     }
@@ -126,7 +141,7 @@ def test_processes_are_bit_identical_to_each_other(case, together) -> None:
 @every_case
 def test_a_loss_scale_reaches_the_gradient_alone(case) -> None:
     model = MultiHead(3, dtype=torch.float32)
-    plain = CASES[case]()
+    plain = built(case, model)
     other = copy.deepcopy(plain)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
     for _ in range(4):
@@ -144,21 +159,22 @@ def test_a_loss_scale_reaches_the_gradient_alone(case) -> None:
 @every_case
 @pytest.mark.filterwarnings("ignore:.*script_method.*:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
+@pytest.mark.filterwarnings("ignore:The gradients of several losses are measured:UserWarning")
 def test_a_compiled_trunk_trains_as_an_eager_one(case) -> None:
     def trained(model: MultiHead) -> torch.Tensor:
         torch.manual_seed(3)
-        balancer = CASES[case]()
+        balancer = built(case, model)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.002)
         for _ in range(4):
             optimizer.zero_grad()
-            balancer.backward(opposed(model(batch(dtype=torch.float32))))
+            balancer.backward(opposed(model(batch())))
             optimizer.step()
         return torch.cat([p.detach().flatten() for p in model.parameters()])
 
     torch._dynamo.reset()
-    eager = MultiHead(3, dtype=torch.float32)
+    eager = MultiHead(3)
     compiled = copy.deepcopy(eager)
-    compiled.trunk.compile(backend="aot_eager")
+    compile_trunk(compiled)
     torch.testing.assert_close(trained(compiled), trained(eager), rtol=1e-5, atol=1e-5)
 
 

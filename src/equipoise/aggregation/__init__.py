@@ -8,6 +8,7 @@ from equipoise.aggregation.base import Aggregation
 from equipoise.aggregation.cagrad import CAGrad
 from equipoise.aggregation.con_fig import ConFIG
 from equipoise.aggregation.dbmtl import DBMTL
+from equipoise.aggregation.dbpinn import DBPINN
 from equipoise.aggregation.dualproj import DualProj
 from equipoise.aggregation.excessmtl import ExcessMTL
 from equipoise.aggregation.fairgrad import FairGrad
@@ -17,6 +18,7 @@ from equipoise.aggregation.gradnorm import GradNorm
 from equipoise.aggregation.gradvac import GradVac
 from equipoise.aggregation.imtl import IMTL
 from equipoise.aggregation.imtlg import IMTLG
+from equipoise.aggregation.inverse_dirichlet import InverseDirichlet
 from equipoise.aggregation.inverse_gradient_norm import InverseGradientNorm
 from equipoise.aggregation.krum import Krum
 from equipoise.aggregation.learning_rate_annealing import LearningRateAnnealing
@@ -35,6 +37,7 @@ from equipoise.aggregation.upgrad import UPGrad
 
 __all__ = [
     "DBMTL",
+    "DBPINN",
     "IMTL",
     "IMTLG",
     "MGDA",
@@ -51,6 +54,7 @@ __all__ = [
     "GradNorm",
     "GradVac",
     "GradientShares",
+    "InverseDirichlet",
     "InverseGradientNorm",
     "Krum",
     "LearningRateAnnealing",

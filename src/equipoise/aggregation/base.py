@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from equipoise.autograd import shared
 from equipoise.autograd.errors import warn_of_donated_buffers
-from equipoise.autograd.graph import Parting, edges_of, is_leaf
+from equipoise.autograd.graph import Parting, edges_of, is_leaf, may_donate
 from equipoise.autograd.targets import Held
 from equipoise.balancer import Balancer, Decide, LooksAt, Outcome
 from equipoise.gradients.gradients import Gradients
 from equipoise.gradients.measurement import Measurement
 from equipoise.gradients.measuring import Measuring
 from equipoise.gradients.meter import Meter, Needs
-from equipoise.gradients.update import of_parts
 from equipoise.learner import BalancerOptions, Step
+from equipoise.parallel import zero
 from equipoise.parallel.fsdp import ShardedModules
 from equipoise.parts.checks import check_choice
 
@@ -104,13 +104,15 @@ class Aggregation(Balancer):
             process_group=process_group,
         )
         check_choice("heads", heads, ("weighted", "plain"))
+        if isinstance(wrt, str):
+            check_choice("wrt", wrt, ("shared", "last_shared", "representation"))
         if every != 1 and not self.weighting:
             msg = (
                 f"{type(self).__name__} has no weights to reuse between steps; leave `every` at 1."
             )
             raise ValueError(msg)
         self.heads = heads
-        self._warned_of_donated = False
+        self._asked_if_compiled = False
         self._overlapped = False  # at the representation, the gradients of two losses
         self._wrt: Held[Wrt] = Held(self.default_wrt if wrt is None else wrt)
         self._refuse_shards(ShardedModules(), self._wrt.named)
@@ -221,14 +223,19 @@ class Aggregation(Balancer):
         return [place for place in range(len(terms.present)) if place not in gradients.apart]
 
     def _measure(self, terms: Terms, watched: Watched, how: BackwardPass) -> Measurement:
-        self._warned_of_donated = self._warned_of_donated or warn_of_donated_buffers(terms.tensors)
-        return self._meter.run(
-            terms,
-            watched,
-            retain_graph=how.retain_graph,
-            seed=how.seed(terms.tensors),
-            applies=how.backward is None,
-        )
+        # Passes that end at the representation go through its compiled part once, all together.
+        if watched.heads is None and not self._asked_if_compiled:
+            self._asked_if_compiled = True
+            if shared.is_compiled(terms.tensors, may_donate):
+                warn_of_donated_buffers()
+        with zero.measuring(how.backward, watched.targets):
+            return self._meter.run(
+                terms,
+                watched,
+                retain_graph=how.retain_graph,
+                seed=how.seed(terms.tensors),
+                applies=how.backward is None,
+            )
 
     def _of_measured(
         self, how: BackwardPass, terms: Terms, measured: Measurement, weights: Tensor
@@ -238,6 +245,7 @@ class Aggregation(Balancer):
         return self._weighted(how, terms, weights) if update is None else [update]
 
     def _watch(self, terms: Terms, wrt: Wrt | None) -> Watched | None:
+        zero.refuse_partitioned(terms.tensors)
         watched = self._meter.watch(terms, self._wrt.named if wrt is None else wrt)
         if watched is not None:
             self._refuse_shards(self._meter.sharded, watched.targets)
@@ -301,17 +309,7 @@ class Aggregation(Balancer):
             combined = self.combine(self._as_seen(some.values()), scaled)
         with self.among(terms.present):
             priorities = self.factors.clone()
-        seed = measured.passes.seed
-        combined = combined if seed is None else combined * seed.to(combined.dtype)
-        if measured.rows is None:
-            updates = how.onward(terms, measured.shaped(combined), priorities)
-        else:
-            inputs = measured.rows[:, combined.numel() :]
-            rest = priorities.to(inputs.dtype) @ inputs
-            parts = [*combined.split(measured.sizes), *rest.split(measured.input_sizes)]
-            own = [part.clone() for part in parts]
-            updates = [of_parts(measured.passes, own, priorities, priorities)]
-        return Outcome(priorities, updates, gradients)
+        return Outcome(priorities, measured.combined(how, terms, combined, priorities), gradients)
 
 
 def _takes_shards(kind: type[Aggregation]) -> bool:

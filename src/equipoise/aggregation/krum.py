@@ -77,6 +77,11 @@ class Krum(Aggregation):
         self.n_selected = n_selected
         self.distance = distance
 
+    @property
+    def halted_by(self) -> tuple[str, ...]:
+        """Any loss: its gradient, zero too, may be the one that is chosen."""
+        return self.names
+
     def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
         sums = self._distances(gradients.gram()).sort(dim=1).values[:, 1:].cumsum(dim=1)
         count = len(values)

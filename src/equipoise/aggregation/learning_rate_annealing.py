@@ -8,6 +8,7 @@ import torch
 
 from equipoise.aggregation.base import Aggregation, AggregationOptions
 from equipoise.parts.checks import check_choice, check_not_negative, check_within
+from equipoise.parts.elements import largest_and_mean
 from equipoise.parts.marking import mark
 
 if TYPE_CHECKING:
@@ -30,15 +31,15 @@ class LearningRateAnnealing(Aggregation):
     and :math:`\lambda_r = 1`; means are those of the tensors, averaged. The published codes are
     these choices:
 
-    =====================  =========  ==============  ===========  =============  =====  =======
-    code                   numerator  pooling         denominator  reference      alpha  epsilon
-    =====================  =========  ==============  ===========  =============  =====  =======
-    paper, ConFIG          max        elements        plain        fixed          0.1    0
-    authors, Helmholtz     max        layer_means     weighted     fixed          0.1    0
-    authors, Navier-Stokes max        layer_ratios    weighted     fixed          0.1    0
-    PhysicsNeMo            mean       elements        plain        averaged       0.01   1e-8
-    ReLoBRaLo's authors    mean       elements        plain        fixed          0.001  1e-8
-    =====================  =========  ==============  ===========  =============  =====  =======
+    ======================  =========  ==============  ===========  =============  =====  =======
+    code                    numerator  pooling         denominator  reference      alpha  epsilon
+    ======================  =========  ==============  ===========  =============  =====  =======
+    paper, ConFIG           max        elements        plain        fixed          0.1    0
+    authors, Helmholtz      max        layer_means     weighted     fixed          0.1    0
+    authors, Navier-Stokes  max        layer_ratios    weighted     fixed          0.1    0
+    PhysicsNeMo             mean       elements        plain        averaged       0.01   1e-8
+    ReLoBRaLo's authors     mean       elements        plain        fixed          0.001  1e-8
+    ======================  =========  ==============  ===========  =============  =====  =======
 
     Args:
         losses: How many losses there are, or their unique names.
@@ -145,7 +146,4 @@ def _over_tensors(row: Row) -> Tensor:
 
 def _over_elements(row: Row) -> Tensor:
     """Largest and mean absolute value of all elements, ``[1, 2]``."""
-    # One absolute copy is alive at a time, of one tensor.
-    found = torch.stack([torch.stack([size.amax(), size.sum()]) for size in map(torch.abs, row)])
-    mean = found[:, 1].sum() / sum(part.numel() for part in row)
-    return torch.stack([found[:, 0].amax(), mean])[None]
+    return largest_and_mean(row)[None]

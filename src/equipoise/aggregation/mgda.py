@@ -38,6 +38,8 @@ class MGDA(Aggregation):
             ``"loss"``, ``|L_t| ||g_t||`` for ``"loss+"``; 1 where that is zero.
         apply_to: Whether the weights multiply the ``"raw"`` gradients, as in the authors' code, or
             the ``"normalized"`` ones, as in LibMTL: then the effective weights are ``w_t / n_t``.
+            ``"rescaled"`` divides these by their sum, so that the update is a mean of the
+            gradients again: with ``normalization="l2"`` this is EDM, below.
         reduction: ``"mean"`` has weights that sum to 1 (paper), ``"sum"`` to ``T`` (nash-mtl).
         options: See `Aggregation`.
 
@@ -51,9 +53,16 @@ class MGDA(Aggregation):
         >>> MGDA(["a", "b"]).weigh(torch.ones(2), gradients)
         tensor([0.8000, 0.2000])
 
+    ``MGDA(losses, normalization="l2", apply_to="rescaled")`` is the equiangular direction method,
+    EDM: of the point of smallest norm in the hull of the unit gradients it takes the direction, and
+    as length :math:`\gamma = 1 / \sum_t (w_t / \|g_t\|)` times its norm. The update has the same
+    cosine with every gradient that has a weight, and the scales of the losses change its length
+    alone.
+
     References:
         Désidéri 2012, Comptes Rendus Mathématique 350(5-6); Sener, Koltun 2018, arXiv 1810.04650,
-        equation 3, and equation MGDA-UB.
+        equation 3, and equation MGDA-UB; for EDM Katrutsa, Merkulov, Tursynbek, Oseledets 2020,
+        Follow the bisector, arXiv 2007.06937.
 
     Differs from the authors' code in that the minimum is exact: their iteration stops early (an
     update longer by up to 9 percent was seen), and clips a pair's weights to 0.001 and 0.999.
@@ -66,13 +75,13 @@ class MGDA(Aggregation):
         losses: LossNames,
         *,
         normalization: Normalization = "none",
-        apply_to: Literal["raw", "normalized"] = "raw",
+        apply_to: Literal["raw", "normalized", "rescaled"] = "raw",
         reduction: Reduction = "mean",
         **options: Unpack[AggregationOptions],
     ) -> None:
         super().__init__(losses, **options)
         check_choice("normalization", normalization, ("none", "l2", "loss", "loss+"))
-        check_choice("apply_to", apply_to, ("raw", "normalized"))
+        check_choice("apply_to", apply_to, ("raw", "normalized", "rescaled"))
         self.normalization = normalization
         if normalization in ("loss", "loss+"):
             self.defined_for = "nonnegative"
@@ -80,12 +89,19 @@ class MGDA(Aggregation):
         check_choice("reduction", reduction, ("sum", "mean"))
         self.reduction = reduction
 
+    @property
+    def halted_by(self) -> tuple[str, ...]:
+        """Any loss: its gradient, zero too, is the shortest combination of all."""
+        return self.names
+
     def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
         divisors = self._divisors(values, gradients)
         given = torch.cat([gradients.gram(), divisors[None]])
         weights = solve(given, _normalized_point).to(values.dtype)
-        if self.apply_to == "normalized":
+        if self.apply_to != "raw":
             weights = weights / divisors
+        if self.apply_to == "rescaled":
+            weights = weights / weights.sum()
         return weights * len(weights) if self.reduction == "sum" else weights
 
     def _divisors(self, values: Tensor, gradients: Gradients) -> Tensor:

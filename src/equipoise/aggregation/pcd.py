@@ -103,6 +103,13 @@ class PCD(Aggregation):
             raise ValueError(f"`tau` is {tau}; the progress of a loss lies between 0 and 1.")
         return taus
 
+    @property
+    def halted_by(self) -> tuple[str, ...]:
+        """The primary loss: the others may only help it."""
+        return tuple(
+            n for n, primary in zip(self.names, self.is_primary.tolist(), strict=True) if primary
+        )
+
     def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
         gram = gradients.gram()
         squares = gram.diagonal().to(values.dtype)

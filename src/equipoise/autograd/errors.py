@@ -3,37 +3,97 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from equipoise.autograd.graph import is_compiled_node
+from equipoise.autograd.graph import LEAF, children_first
+
+if TYPE_CHECKING:
+    from torch.autograd.graph import Node
+
+    from equipoise.losses import Terms
 
 _CHANGED_IN_PLACE = "modified by an inplace operation"
+_FREED = "backward through the graph a second time"
 _DONATED = "donated buffers"
 _SETTING = (
-    "Write `torch._functorch.config.donated_buffer = False` before the model is compiled, or "
-    "compile the shared part alone: `model.trunk.compile()`."
+    "Write `import torch._functorch.config` and `torch._functorch.config.donated_buffer = False` "
+    "before the model is compiled."
 )
 
 
 @contextmanager
-def explained() -> Iterator[None]:
+def explained(terms: Terms, passed: int = 0) -> Iterator[None]:
     """Names the cause where autograd names a tensor, or a buffer, that the user never made.
+
+    Args:
+        terms: The losses of the step.
+        passed: See `newest`, of the losses of the step before.
 
     Raises:
         RuntimeError: In place of autograd's, where parameters were stepped between a loss and its
-            backward pass, or a compiled function cannot be passed more than once.
+            backward pass, a compiled function cannot be passed more than once, or a loss goes
+            through a graph that is freed.
     """
     try:
         yield
     except RuntimeError as error:
-        msg = _explanation(str(error))
+        freed = _FREED in str(error)
+        msg = _of_freed(terms, passed) if freed else _explanation(str(error))
         if msg is None:
             raise
         raise RuntimeError(msg) from error
+
+
+def newest(terms: Terms) -> int:
+    """The number of the newest operation of a step: later ones belong to steps that come after.
+
+    Args:
+        terms: The losses of the step.
+    """
+    nodes = (loss.grad_fn for loss in terms.tensors)
+    return max((node._sequence_nr() for node in nodes if node is not None), default=0)
+
+
+def _of_freed(terms: Terms, passed: int) -> str | None:
+    """Which losses go through a graph that an earlier pass has freed.
+
+    The pass that failed may have freed graphs as well, those of losses that are as they should be.
+    So losses made of operations from before this step come first.
+    """
+    names = [terms.present_names[place] for place in terms.here]
+    losses = list(zip(names, terms.tensors, strict=True))
+    guilty = [name for name, loss in losses if _goes_through_freed(loss, passed)]
+    guilty = guilty or [name for name, loss in losses if _goes_through_freed(loss, LEAF)]
+    if not guilty:
+        return None
+    return (
+        f"{', '.join(map(repr, guilty))} of the losses goes backward a second time through a graph "
+        "that an earlier backward pass has freed. Compute anew in each step what it is made of, or "
+        "detach what comes from an earlier one (a residual, a prediction or a hidden state that "
+        "was kept). If the other pass belongs to the same step, give that one `retain_graph=True`."
+    )
+
+
+def _goes_through_freed(loss: Tensor, before: int) -> bool:
+    """Whether a loss is made of an operation not newer than that, whose data is gone."""
+    roots = [] if loss.grad_fn is None else [loss.grad_fn]
+    return any(node._sequence_nr() <= before and _is_freed(node) for node in children_first(roots))
+
+
+def _is_freed(node: Node) -> bool:
+    """Whether what an operation saved is gone; read raw, or hooks would run (a checkpoint's)."""
+    saved = [name for name in dir(node) if name.startswith("_raw_saved_")]
+    try:
+        kept = [getattr(node, name) for name in saved]
+    except RuntimeError:  # so answer operations that saved several
+        return True
+    alone = [one for one in kept if not isinstance(one, tuple)]
+    return bool(alone) and all(one.data is None for one in alone)
 
 
 def _explanation(message: str) -> str | None:
@@ -52,24 +112,18 @@ def _explanation(message: str) -> str | None:
     return None
 
 
-def warn_of_donated_buffers(losses: Sequence[Tensor]) -> bool:
-    """Warns where a wholly compiled model is to be passed several times.
+def warn_of_donated_buffers() -> None:
+    """Warns where a compiled function is to be passed several times, unless PyTorch expects it.
 
     As soon as its input changes shape (the last batch of an epoch is enough), the compiler builds a
     function that can go backward but once, and the training would end there.
-
-    Args:
-        losses: The live scalars of a step.
-
-    Returns:
-        Whether it warned.
     """
-    whole = any(loss.grad_fn is not None and is_compiled_node(loss.grad_fn) for loss in losses)
-    if not whole or not torch._functorch.config.donated_buffer:
-        return False
+    # A compiled function is there, so the compiler has imported its settings by now.
+    if not torch._functorch.config.donated_buffer:
+        return
     msg = (
-        "The losses come from a wholly compiled model. Once its input changes shape, PyTorch "
-        f"builds a function that can go backward but once, and this training would end. {_SETTING}"
+        "The gradients of several losses are measured through a compiled function. Once its input "
+        "changes shape, PyTorch builds one that can go backward but once, and this training would "
+        f"end. {_SETTING}"
     )
     warnings.warn(msg, stacklevel=2)
-    return True

@@ -189,7 +189,7 @@ def _above(frontier: Sequence[Node]) -> set[Node]:
     if any(node._sequence_nr() == LEAF for node in frontier):
         floor = -1
     above: set[Node] = set()
-    for node in _children_first(frontier, floor):
+    for node in children_first(frontier, floor):
         for child, _ in node.next_functions:
             if child in members or child in above:
                 above.add(node)
@@ -200,7 +200,7 @@ def _above(frontier: Sequence[Node]) -> set[Node]:
 def reaching(frontier: Iterable[Node], wanted: Callable[[Node], bool]) -> set[Node]:
     """The nodes at or below the frontier from which a wanted leaf is reached."""
     found: set[Node] = set()
-    for node in _children_first(frontier):
+    for node in children_first(frontier):
         if node._sequence_nr() == LEAF:
             if wanted(node):
                 found.add(node)
@@ -209,7 +209,7 @@ def reaching(frontier: Iterable[Node], wanted: Callable[[Node], bool]) -> set[No
     return found
 
 
-def _children_first(roots: Iterable[Node], floor: int = -1) -> Iterable[Node]:
+def children_first(roots: Iterable[Node], floor: int = -1) -> Iterable[Node]:
     """Every node that is newer than ``floor`` and reached from the roots, inputs before users.
 
     A node goes onto the stack a second time, marked done, below its inputs: it is given out when
@@ -313,13 +313,17 @@ def refuse_reentrant_checkpoint(node: Node) -> None:
 
 
 def is_compiled_node(node: Node) -> bool:
-    """Whether a node is the backward of a compiled function.
+    """Whether a node is the backward of a compiled or scripted function.
 
     One of TorchScript has no class of its own in Python, as all other functions do, and goes by the
     name of C++ functions in general.
     """
-    function = getattr(type(node), "_forward_cls", None)
-    return hasattr(function, "compiled_fw") or not node.name().endswith(type(node).__name__)
+    return may_donate(node) or not node.name().endswith(type(node).__name__)
+
+
+def may_donate(node: Node) -> bool:
+    """Whether a node is the backward of what `torch.compile` made, which may give buffers away."""
+    return hasattr(getattr(type(node), "_forward_cls", None), "compiled_fw")
 
 
 def is_leaf(node: Node) -> bool:

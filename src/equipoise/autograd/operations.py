@@ -58,6 +58,7 @@ MAPS = (
         _some.clamp(0),
         _some.clamp(0, 1),
         _some.clone(),
+        _some.as_subclass(Tensor),
         _some.double(),
         _some.nan_to_num(),
         *(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -61,13 +61,20 @@ class Parameters:
         return (*self.shared, *self.inputs, *(leaf for leaves in self.own for leaf in leaves))
 
 
-def is_compiled(losses: Sequence[Tensor]) -> bool:
-    """Whether some part of the graph is a compiled function."""
+def is_compiled(
+    losses: Sequence[Tensor], compiled: Callable[[Node], bool] = is_compiled_node
+) -> bool:
+    """Whether some part of the graph is a compiled function.
+
+    Args:
+        losses: Where the graph begins.
+        compiled: Which nodes count as one.
+    """
     stack = [node for node, _ in edges_of(losses)]
     seen = set(stack)
     while stack:
         node = stack.pop()
-        if is_compiled_node(node):
+        if compiled(node):
             return True
         for child, _ in node.next_functions:
             if child is not None and child not in seen:

@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from rich.table import Table
 from rich.text import Text
 
 import equipoise as eq
@@ -21,6 +20,7 @@ from equipoise.benchmarks.methods import (
 from equipoise.benchmarks.problems import PROBLEMS
 from equipoise.gradients.measuring import KEPT
 from equipoise.options import OptionSpec, options_of
+from equipoise.pages.terminal_table import Column, TerminalTable
 from equipoise.registry import Capabilities, capabilities, list_balancers
 
 _LOOKS_AT: Mapping[LooksAt, str] = MappingProxyType(
@@ -33,12 +33,12 @@ _LOOKS_AT: Mapping[LooksAt, str] = MappingProxyType(
 )
 
 
-def catalogue() -> list[Table]:
+def catalogue() -> list[TerminalTable]:
     """One table of methods, one of problems."""
     return [_methods(), _problems()]
 
 
-def method_card(written: str) -> list[Text | Table]:
+def method_card(written: str) -> list[Text | TerminalTable]:
     """One method: what it does, what it looks at, what its options are.
 
     Args:
@@ -69,20 +69,17 @@ def _declaration(name: str) -> str:
     )
 
 
-def _options(name: str) -> Table:
-    table = Table(title="Options", title_justify="left", box=None, pad_edge=False)
-    table.add_column("option", no_wrap=True)
-    table.add_column("default", no_wrap=True)
-    table.add_column("takes")
-    table.add_column("what it is")
+def _options(name: str) -> TerminalTable:
     specs = method_options(name).values()
-    for spec in specs:
-        table.add_row(spec.name, _default(name, spec), _takes(spec), Text(spec.description))
     example = next((spec.name for spec in specs if spec.writable), None)
-    if example is not None:
-        table.caption = f"Written {name}:{example}=...; one number per loss as 1/0.01."
-        table.caption_justify = "left"
-    return table
+    written = f"Written {name}:{example}=...; one number per loss as 1/0.01."
+    heads = ("default", "takes", "what it is")
+    return TerminalTable(
+        title="Options",
+        columns=[Column("option", "name"), *(Column(head, "prose") for head in heads)],
+        rows=[[spec.name, _default(name, spec), _takes(spec), spec.description] for spec in specs],
+        caption=written if example is not None else "",
+    )
 
 
 def _default(name: str, spec: OptionSpec) -> str:
@@ -104,23 +101,24 @@ def _built(kind: type[eq.Balancer]) -> eq.Balancer:
     return eq.create_balancer(kind.__name__, 2, **needed)
 
 
-def _takes(spec: OptionSpec) -> Text:
+def _takes(spec: OptionSpec) -> str:
     """How a value is written; the choices of a word, else the type as its author wrote it."""
     if not spec.writable:
-        return Text(f"in code only: {spec.annotation}")
-    return Text(", ".join(map(str, spec.choices)) or spec.annotation)
+        return f"in code only: {spec.annotation}"
+    return ", ".join(map(str, spec.choices)) or spec.annotation
 
 
-def _methods() -> Table:
-    table = Table(title="Methods (T losses)", title_justify="left", box=None, pad_edge=False)
-    for head in ("method", "looks at", "gives", "state", "random", "passes", "gradients alive"):
-        table.add_column(head, no_wrap=True)
-    table.add_column("what it does")
+def _methods() -> TerminalTable:
+    heads = ("looks at", "gives", "state", "random", "passes", "gradients\nalive", "what it does")
     known = set(list_balancers())
-    for name in method_names():
-        cells = _declared(capabilities(name)) if name in known else ("",) * 6
-        table.add_row(name, *cells, summary(name))
-    return table
+    return TerminalTable(
+        title="Methods (T losses)",
+        columns=[Column("method", "name"), *(Column(head, "prose") for head in heads)],
+        rows=[
+            [name, *(_declared(capabilities(name)) if name in known else [""] * 6), summary(name)]
+            for name in method_names()
+        ],
+    )
 
 
 def _declared(method: Capabilities) -> tuple[str, ...]:
@@ -139,10 +137,9 @@ def _in_losses(count: int) -> str:
     return {10: "T", 11: "T + 1"}.get(count, str(count))
 
 
-def _problems() -> Table:
-    table = Table(title="Problems", title_justify="left", box=None, pad_edge=False)
-    table.add_column("problem", no_wrap=True)
-    table.add_column("what it is")
-    for name, build in PROBLEMS.items():
-        table.add_row(name, build().description)
-    return table
+def _problems() -> TerminalTable:
+    return TerminalTable(
+        title="Problems",
+        columns=[Column("problem", "name"), Column("what it is", "prose")],
+        rows=[[name, build().description] for name, build in PROBLEMS.items()],
+    )

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import equipoise as eq
 from equipoise.benchmarks.problem import Trial
 from equipoise.benchmarks.refusal import RequestError, did_you_mean
-from equipoise.optim import AutoBalance, MTAdam
+from equipoise.optim import AutoBalance, MTAdam, MultiAdam
 from equipoise.options import OptionSpec, options_of
 from equipoise.registry import balancer_class
 
@@ -48,7 +48,7 @@ BASELINES = (PLAIN_SUM, RIGHT, FIRST_VALUES, RANDOM_WEIGHTS)
 TASK_PRIORITIZATION = "dynamictaskprioritization"
 
 MULTI_TERM_OPTIMIZERS: Mapping[str, type[AutoBalance | MTAdam]] = MappingProxyType(
-    {kind.__name__.lower(): kind for kind in (AutoBalance, MTAdam)}
+    {kind.__name__.lower(): kind for kind in (AutoBalance, MTAdam, MultiAdam)}
 )
 """Methods that turn the losses into the update themselves, and so replace the optimizer.
 
@@ -244,7 +244,16 @@ def _parse_option(method: str, text: str) -> tuple[str, OptionValue]:
             f"The option {key!r} of {method!r} can only be given in code, as {call}; "
             f"it is {known[key].annotation}."
         )
-    return key, _read(value)
+    read = _read(value)
+    if not known[key].admits(read) and known[key].admits(value):
+        return key, value  # a loss may be called 0: where a word is wanted, a number is one
+    if not known[key].admits(read):
+        choices = ", ".join(map(str, known[key].choices)) or known[key].annotation
+        nearest = did_you_mean(value, map(str, known[key].choices))
+        raise RequestError(
+            f"{method}:{key}={value}: the option {key!r} takes {choices}. {nearest}".rstrip()
+        )
+    return key, read
 
 
 def _read(text: str) -> OptionValue:

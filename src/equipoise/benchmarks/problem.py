@@ -51,8 +51,8 @@ class Trial:
             to ``update(losses)``, which is the method's step on the model, does whatever else
             belongs to a step (the critic's own update), and returns the losses.
         finish: ``finish(weights)`` ends the training after the last step, for example with L-BFGS
-            on the sum of the losses with these weights: the method's last, and 1 for a loss to
-            which it gives no one number.
+            on the sum of the losses with these weights: the method's last; ones throughout where
+            one of them is no number, or negative, so that the sum may have no minimum.
         optimizer: ``optimizer(parameters, lr)`` in place of Adam, for example `torch.optim.SGD`.
     """
 

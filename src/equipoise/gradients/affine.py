@@ -32,6 +32,7 @@ _SMALL = 1 << 16  # elements of a weight whose gradient costs less than the sear
 _FACTORISATION = 4  # what one operation of it costs, in operations of a plain product
 _TOUCH = 20  # what it costs to write an element of a gradient and read it, in such operations
 _DTYPES = (torch.float32, torch.float64)
+_UNKNOWN = "a hook, for all we know"
 
 
 @dataclass(frozen=True)
@@ -172,8 +173,9 @@ def _data(node: Node, place: int) -> Tensor | None:
         raw, name = saved._raw_saved_self, "_saved_self"
     else:
         return None
-    # To unpack what a checkpoint did not save would run the model again.
-    if raw.unpack_hook is not None:
+    # To unpack what a checkpoint did not save would run the model again. Releases of torch that do
+    # not show the hook take the ordinary pass.
+    if getattr(raw, "unpack_hook", _UNKNOWN) is not None:
         return None
     data: Tensor = getattr(saved, name).detach()
     return data

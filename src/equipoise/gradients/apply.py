@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from equipoise.autograd.fabric import permitted
 from equipoise.autograd.graph import SharingError
 from equipoise.gradients.update import Update, gradients_at
 from equipoise.parallel.fsdp import exchanged
+from equipoise.parallel.zero import BackwardCall, stage_of
 
 if TYPE_CHECKING:
     from torch.amp.grad_scaler import GradScaler
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from equipoise.losses import Terms
     from equipoise.parallel.averaging import GradientAverage
 
-BackwardCall: TypeAlias = Callable[[Tensor], object]
 """Stands for ``Tensor.backward``: ``accelerator.backward`` or ``fabric.backward``."""
 
 
@@ -154,7 +154,9 @@ class BackwardPass:
             terms: The losses of the step.
         """
         averaged = all(update.averaged for update in updates)
-        unhooked = () if averaged else self.average.unhooked(terms)
+        # The engine of DeepSpeed reduces gradients into partitions, and `.grad` stays empty.
+        done = averaged or stage_of(self.backward) is not None
+        unhooked = () if done else self.average.unhooked(terms)
         if self.average.processes.count > 1 and self.backward is None:
             updates = self._for_every_hook(updates, terms)
         roots = [root for update in updates for root in update.roots]

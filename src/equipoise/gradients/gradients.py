@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torch import Tensor
 
+from equipoise.finite import all_finite
 from equipoise.gradients.linalg import column_blocks, gramian, row_norms
 
 Row: TypeAlias = "list[Tensor]"
@@ -138,6 +139,17 @@ class Gradients:
         """The gradients with respect to each tensor, ``T x P_k``."""
         return [Gradients(part) for part in self.matrix().split(self.sizes, dim=1)]
 
+    def of_tensors(self, start: int, stop: int) -> Gradients:
+        """The gradients with respect to some of the tensors.
+
+        Args:
+            start: The first of them, by position in `sizes`.
+            stop: The one behind the last.
+        """
+        first, last = sum(self.sizes[:start]), sum(self.sizes[:stop])
+        columns = self.columns()[:, first:last]
+        return MatrixGradients(columns, self.sizes[start:stop], pool=self.pool)
+
     def entrywise(self, formula: Callable[..., Tensor], *beside: Tensor) -> Tensor:
         """A formula by which each column becomes one number, whatever the others hold.
 
@@ -197,10 +209,10 @@ class Gradients:
             return self.norms(), self.cosines()
         return self.__dict__.get("_norms"), None
 
-    def finite(self) -> Tensor | None:
-        """Whether what is known already is finite, a boolean scalar; ``None`` if nothing is."""
+    def finite(self) -> bool | Tensor:
+        """Whether what is known already is finite; a boolean scalar on an accelerator."""
         known: Tensor | None = self.__dict__.get("_gram", self.__dict__.get("_norms"))
-        return None if known is None else known.isfinite().all()
+        return True if known is None else all_finite(known)
 
     def scaled(self, factors: Tensor) -> Gradients:
         """The gradients of ``factors[t] * L_t``.
@@ -303,6 +315,10 @@ class ScaledGradients(Gradients):
         """The gradients with respect to each tensor, scaled."""
         return [part.scaled(self._factors) for part in self._inner.tensors()]
 
+    def of_tensors(self, start: int, stop: int) -> Gradients:
+        """The gradients with respect to some of the tensors, scaled."""
+        return self._inner.of_tensors(start, stop).scaled(self._factors)
+
     def _blocks(self, *beside: Tensor) -> Iterator[tuple[Tensor, ...]]:
         for rows, *others in self._inner._blocks(*beside):
             yield rows * self._factors.to(rows.dtype)[:, None], *others
@@ -364,6 +380,10 @@ class SomeGradients(Gradients):
     def tensors(self) -> list[Gradients]:
         """Their gradients with respect to each tensor."""
         return [part.among(self._places) for part in self._inner.tensors()]
+
+    def of_tensors(self, start: int, stop: int) -> Gradients:
+        """Their gradients with respect to some of the tensors."""
+        return self._inner.of_tensors(start, stop).among(self._places)
 
     def _blocks(self, *beside: Tensor) -> Iterator[tuple[Tensor, ...]]:
         for rows, *others in self._inner._blocks(*beside):

@@ -14,6 +14,8 @@ from equipoise.gradients.update import Update, of_parts, of_rows
 
 if TYPE_CHECKING:
     from equipoise.autograd.targets import Target
+    from equipoise.gradients.apply import BackwardPass
+    from equipoise.losses import Terms
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,26 @@ class Measurement:
         if self.rows is not None:
             return of_rows(self.passes, self.rows, weights, own_weights, self.passes.sizes)
         return None
+
+    def combined(
+        self, how: BackwardPass, terms: Terms, gradient: Tensor, plain: Tensor
+    ) -> list[Update]:
+        """The updates of a combined gradient; what is not watched gets the plain sum.
+
+        Args:
+            how: How the step goes backward.
+            terms: The losses of the step.
+            gradient: ``[P]``, without any loss scale.
+            plain: ``[len(present)]``, the weights of what is not watched.
+        """
+        seed = self.passes.seed
+        gradient = gradient if seed is None else gradient * seed.to(gradient.dtype)
+        if self.rows is None:
+            return how.onward(terms, self.shaped(gradient), plain)
+        inputs = self.rows[:, gradient.numel() :]
+        rest = plain.to(inputs.dtype) @ inputs
+        parts = [*gradient.split(self.sizes), *rest.split(self.input_sizes)]
+        return [of_parts(self.passes, [part.clone() for part in parts], plain, plain)]
 
     @property
     def input_sizes(self) -> list[int]:

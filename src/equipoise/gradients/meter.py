@@ -76,6 +76,11 @@ class Meter:
         """What is watched in this step: see `Watch`."""
         return self._watch.find(terms, wrt, self.trained())
 
+    @property
+    def named_trained(self) -> Trained | None:
+        """What each step trains, as it was named."""
+        return self._trained.named
+
     def trained(self) -> Collection[Tensor] | None:
         """The leaves that this step trains, as the graph knows them; ``None`` if nobody said."""
         if self._trained.named is None:

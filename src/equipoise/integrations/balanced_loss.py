@@ -82,10 +82,20 @@ def balanced_loss(balancer: Balancer, losses: Losses) -> Tensor:
         with nullcontext() if learning else balancer.frozen(), torch.enable_grad():
             balancer.backward(losses, scaler=LossScale(factor))
 
+    return deferred(total.detach(), backward)
+
+
+def deferred(value: Tensor, backward: Callable[[Tensor], None]) -> Tensor:
+    """A scalar whose ``.backward()`` is a call.
+
+    Args:
+        value: What it shows.
+        backward: Gets the factor that the scalar was multiplied with before it went backward.
+    """
     # The losses' own graph hangs on a leaf's gradient, not on the scalar: it goes backward once.
-    anchor = torch.zeros((), device=total.device, requires_grad=True)
+    anchor = torch.zeros((), device=value.device, requires_grad=True)
     scalar: Tensor = _Deferred.apply(  # type: ignore[no-untyped-call]
-        anchor, total.detach(), backward
+        anchor, value, backward
     )
     return scalar
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from equipoise.integrations import missing
 from equipoise.integrations.balanced_loss import LossScale, plain_sum
+from equipoise.integrations.multi_term_loss import behind, multi_term_loss
 
 try:
     from lightning.pytorch import LightningModule
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from equipoise.balancer import Balancer
     from equipoise.losses import Losses
+    from equipoise.optim.base import MultiTermOptimizer
 
 
 class BalancedModule(LightningModule):
@@ -33,13 +35,18 @@ class BalancedModule(LightningModule):
     With ``accumulate_grad_batches`` the weights are learned from the first batch of each
     accumulation and hold for the others.
 
-    Two recipes need no such class. A method that is a weighting of the losses also works as
+    With `MTAdam` or `AutoBalance` there is no balancer: give none, and return the optimizer from
+    ``configure_optimizers``. In fp16 Lightning's own scaler is used.
+
+    Three recipes need no such class. A method that is a weighting of the losses also works as
     ``return self.balancer(losses)`` in any module; one that looks at gradients then takes one more
     backward pass, and measures fp16 gradients without a loss scale. In manual optimization every
-    method works as ``self.balancer.backward(losses, backward=self.manual_backward)``.
+    method works as ``self.balancer.backward(losses, backward=self.manual_backward)``, and `MTAdam`
+    as ``optimizer = self.optimizers()``, ``optimizer.zero_grad()``, ``optimizer.backward(losses)``,
+    ``optimizer.step()``.
 
     Args:
-        balancer: The balancer.
+        balancer: The balancer; ``None`` where a multi-term optimizer takes its place.
 
     Raises:
         ModuleNotFoundError: On import, if Lightning is not installed.
@@ -60,9 +67,13 @@ class BalancedModule(LightningModule):
         ...         return torch.optim.SGD(self.parameters(), lr=0.1)
     """
 
-    def __init__(self, balancer: Balancer) -> None:
+    balancer: Balancer
+
+    def __init__(self, balancer: Balancer | None = None) -> None:
         super().__init__()
-        self.balancer = balancer
+        self._balances = balancer is not None
+        if balancer is not None:
+            self.balancer = balancer
         self._waiting: tuple[Losses, Tensor, bool] | None = None
 
     def balance(self, losses: Losses, batch_idx: int = 0) -> Tensor:
@@ -74,7 +85,12 @@ class BalancedModule(LightningModule):
 
         Returns:
             The plain sum of the losses, which is what a progress bar and early stopping see.
+
+        Raises:
+            TypeError: If there is no balancer and the optimizer is no multi-term optimizer.
         """
+        if not self._balances:
+            return self._taken_apart(losses, batch_idx)
         total = plain_sum(self.balancer, losses)
         learns = batch_idx % self.trainer.accumulate_grad_batches == 0
         self._waiting = (losses, total, learns)
@@ -98,9 +114,24 @@ class BalancedModule(LightningModule):
             self.balancer.backward(losses, scaler=LossScale(factor))
 
     def on_after_backward(self) -> None:
-        """Logs the balancer's report."""
-        if self.balancer.last is not None and self._logs_now():
-            self.log_dict(self.balancer.report())
+        """Logs the report of the balancer, or of the optimizer in its place."""
+        if self._logs_now():
+            source = self.balancer if self._balances else self._multi_term()
+            if source.last is not None:
+                self.log_dict(source.report())
+
+    def _taken_apart(self, losses: Losses, batch_idx: int) -> Tensor:
+        """The loss whose backward pass is that of the optimizer."""
+        ends = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
+        return multi_term_loss(
+            self._multi_term(),
+            losses,
+            last=ends or self.trainer.is_last_batch,
+            scaler=getattr(self.trainer.precision_plugin, "scaler", None),
+        )
+
+    def _multi_term(self) -> MultiTermOptimizer[Any]:
+        return behind(self.trainer.optimizers[0])
 
     def _logs_now(self) -> bool:
         return bool((self.trainer.global_step + 1) % self.trainer.log_every_n_steps == 0)

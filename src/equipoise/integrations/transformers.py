@@ -6,12 +6,13 @@ import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from equipoise.integrations import missing
 from equipoise.integrations.balanced_loss import balanced_loss, plain_sum
+from equipoise.integrations.multi_term_loss import behind, multi_term_loss, sum_of
 
 try:
     from transformers import Trainer, TrainerCallback
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from transformers.trainer_utils import TrainOutput
 
     from equipoise.balancer import Balancer
+    from equipoise.optim.base import MultiTermOptimizer
 
 _FILE = "balancer.pt"
 
@@ -32,10 +34,12 @@ _FILE = "balancer.pt"
 class BalancedTrainer(Trainer):
     """A ``Trainer`` that balances the losses a model returns, with any balancer.
 
-    Call `balance` once, then ``train()``. The losses are the entries of the model's output (or of
-    its ``loss_dict``) that are named as the balancer's; override `losses` where they lie elsewhere.
-    The logged ``loss`` is their plain sum; beside it stands what `Record.report` tells. Checkpoints
-    hold the balancer, and ``train(resume_from_checkpoint=...)`` resumes it.
+    Call `balance` once, then ``train()``. Or pass an `MTAdam` or `AutoBalance` built with the names
+    of the losses as ``optimizers=(optimizer, None)``, and call ``train()`` alone. The losses are
+    the entries of the model's output (or of its ``loss_dict``) that are named as the balancer's, or
+    the optimizer's; override `losses` where they lie elsewhere. The logged ``loss`` is their plain
+    sum; beside it stands what `Record.report` tells. Checkpoints hold the balancer, and
+    ``train(resume_from_checkpoint=...)`` resumes it.
 
     With ``gradient_accumulation_steps`` the weights are learned from the first micro-batch of each
     step and hold for the others; each loss is taken as a mean over its micro-batch.
@@ -57,6 +61,10 @@ class BalancedTrainer(Trainer):
         self._first = True
         self.add_callback(_Saving(balancer))
 
+    @property
+    def _balances(self) -> bool:
+        return hasattr(self, "balancer")
+
     def losses(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The losses in what the model returned.
 
@@ -68,7 +76,7 @@ class BalancedTrainer(Trainer):
         """
         inner = outputs.get("loss_dict")
         held = inner if isinstance(inner, Mapping) else outputs
-        return {name: held[name] for name in self.balancer.names if held.get(name) is not None}
+        return {name: held[name] for name in self._names() if held.get(name) is not None}
 
     def compute_loss(
         self,
@@ -89,21 +97,46 @@ class BalancedTrainer(Trainer):
             The loss, and the outputs that are no losses.
 
         Raises:
-            RuntimeError: If `balance` was not called.
+            RuntimeError: If there is neither a balancer nor a multi-term optimizer.
         """
-        if not hasattr(self, "balancer"):
-            msg = "No balancer is set; call `trainer.balance(balancer)` before `trainer.train()`."
-            raise RuntimeError(msg)
         outputs = model(**inputs)
         losses = self.losses(outputs)
-        if model.training:
-            with nullcontext() if self._first else self.balancer.frozen():
-                loss = balanced_loss(self.balancer, losses)
-            self._first = self.accelerator.sync_gradients
-        else:
-            loss = plain_sum(self.balancer, losses)
+        loss = self._to_go_backward(losses) if model.training else self._to_look_at(losses)
         others = {name: value for name, value in outputs.items() if name not in losses}
         return (loss, others) if return_outputs else loss
+
+    def _to_go_backward(self, losses: dict[str, Tensor]) -> Tensor:
+        """The loss that `Trainer` calls ``backward`` on."""
+        if not self._balances:
+            last, scaler = self.accelerator.sync_gradients, self.accelerator.scaler
+            return multi_term_loss(self._multi_term(), losses, last=last, scaler=scaler)
+        with nullcontext() if self._first else self.balancer.frozen():
+            loss = balanced_loss(self.balancer, losses)
+        self._first = self.accelerator.sync_gradients
+        return loss
+
+    def _to_look_at(self, losses: dict[str, Tensor]) -> Tensor:
+        return plain_sum(self.balancer, losses) if self._balances else sum_of(losses)
+
+    def _multi_term(self) -> MultiTermOptimizer[Any]:
+        try:
+            return behind(self.optimizer)
+        except TypeError:
+            msg = (
+                "No balancer is set; call `trainer.balance(balancer)` before `trainer.train()`, or "
+                "pass `optimizers=(MTAdam(model.parameters(), losses=[...]), None)`."
+            )
+            raise RuntimeError(msg) from None
+
+    def _names(self) -> tuple[str, ...]:
+        names = self.balancer.names if self._balances else self._multi_term().names
+        if names is None:
+            msg = (
+                "The optimizer does not know which of the model's outputs are losses; build it "
+                "with their names, as `MTAdam(model.parameters(), losses=[...])`."
+            )
+            raise RuntimeError(msg)
+        return names
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """The hook through which all numbers go; adds the balancer's report to the loss.
@@ -112,8 +145,9 @@ class BalancedTrainer(Trainer):
             logs: What is logged.
             start_time: When training began.
         """
-        if "loss" in logs and self.balancer.last is not None:
-            logs = {**logs, **self.balancer.report()}
+        if "loss" in logs:
+            source = self.balancer if self._balances else self._multi_term()
+            logs = {**logs, **(source.report() if source.last is not None else {})}
         super().log(logs, start_time)
 
     def train(
@@ -135,7 +169,7 @@ class BalancedTrainer(Trainer):
         folder = resume_from_checkpoint
         if folder is True:
             folder = get_last_checkpoint(self.args.output_dir)
-        if folder:
+        if folder and self._balances:
             self._resume(Path(folder) / _FILE)
         return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 Array = npt.NDArray[np.float64]
 
@@ -196,4 +195,7 @@ def _along(sketches: Array, confidence: float) -> Estimate:
 
 
 def _quantile(count: int, probability: float) -> float:
-    return float(stats.t.ppf(probability, df=count - 1))
+    """Of Student's t; only a diagnosis asks for it, so only a diagnosis waits for the import."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(count - 1, probability))

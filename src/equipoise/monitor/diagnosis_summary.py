@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-    from rich.table import Table
+
+    from equipoise.pages.terminal_table import TerminalTable
 
 Rows = list[list[str]]
 
@@ -93,7 +94,10 @@ def _html_table(rows: Rows) -> str:
         for name, *cells in body
     )
     table = f"<table><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table>"
-    return f'<div class="scroll">{table}</div>'
+    region = (
+        f'role="region" tabindex="0" aria-label="{escape(head[0])}: {escape(head[1])} and more"'
+    )
+    return f'<div class="scroll" {region}>{table}</div>'
 
 
 def _html_list(lines: Sequence[str]) -> str:
@@ -101,13 +105,8 @@ def _html_list(lines: Sequence[str]) -> str:
     return f"<ul>{items}</ul>" if items else ""
 
 
-def _rich_table(rows: Rows) -> Table:
-    from rich.table import Table
-    from rich.text import Text
+def _rich_table(rows: Rows) -> TerminalTable:
+    from equipoise.pages.terminal_table import Column, TerminalTable
 
-    table = Table(box=None, pad_edge=False)
-    for place, head in enumerate(rows[0]):
-        table.add_column(head, justify="right" if place else "left")
-    for row in rows[1:]:
-        table.add_row(*map(Text, row))
-    return table
+    (name, *heads), *body = rows
+    return TerminalTable([Column(name, "name"), *map(Column, heads)], body)

@@ -8,9 +8,8 @@ import numpy as np
 import plotly.graph_objects as go
 
 from equipoise.monitor.curves import Array, Curves, thinned
-from equipoise.pages.picture_frame import GREY, PALETTE, lay_out
+from equipoise.pages.picture_frame import GREY, PALETTE, lay_out, line_style
 
-_DASHES = ("solid", "dash", "dot", "dashdot")
 _BINS = 60
 _CONFLICT = [
     [0.0, "#b2182b"],
@@ -41,7 +40,7 @@ def lines(names: Sequence[str], steps: Array, rows: Array, title: str) -> go.Fig
                 x=steps,
                 y=_drawable(rows[:, i]),
                 name=name,
-                line={"color": _colour(i), "dash": _dash(i), "width": 2},
+                line={**line_style(i), "width": 2},
                 mode="lines" if len(steps) > 1 else "markers",
                 connectgaps=True,
                 hovertemplate=f"{name}, step %{{x}}: %{{y:.4g}}<extra></extra>",
@@ -71,7 +70,7 @@ def areas(names: Sequence[str], steps: Array, shares: Array) -> go.Figure:
                 y=np.nan_to_num(100 * shares[:, i]).tolist(),
                 name=name,
                 stackgroup="shares",
-                line={"color": _colour(i), "dash": _dash(i), "width": 2},
+                line={**line_style(i), "width": 2},
                 hovertemplate=f"{name}, step %{{x}}: %{{y:.0f}} %<extra></extra>",
             )
         )
@@ -172,11 +171,3 @@ def _laid_out(figure: go.Figure, height: int = 340) -> go.Figure:
 
 def _drawable(numbers: Array) -> list[float | None]:
     return [float(number) if np.isfinite(number) else None for number in numbers]
-
-
-def _colour(place: int) -> str:
-    return PALETTE[place % len(PALETTE)]
-
-
-def _dash(place: int) -> str:
-    return _DASHES[(place // 3) % len(_DASHES)]

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from equipoise.optim.autobalance import AutoBalance
 from equipoise.optim.mtadam import MTAdam
+from equipoise.optim.multiadam import MultiAdam
 
-__all__ = ["AutoBalance", "MTAdam"]
+__all__ = ["AutoBalance", "MTAdam", "MultiAdam"]

@@ -12,8 +12,15 @@ from torch.distributed import ProcessGroup
 from equipoise.losses import Graphless, LossNames
 from equipoise.optim.base import MultiTermOptimizer, Params
 from equipoise.optim.bucket import Bucket, ParameterState, bias_correction
-from equipoise.optim.hyperparameters import AutoBalanceGroup, Nonfinite, check_group
-from equipoise.optim.step import Decisions, Step
+from equipoise.optim.hyperparameters import (
+    AutoBalanceGroup,
+    LossWeights,
+    Nonfinite,
+    check_group,
+    weight_of_each,
+)
+from equipoise.optim.step import Arrange, Decisions, Step
+from equipoise.parts.told import understands
 
 
 class AutoBalance(MultiTermOptimizer["AutoBalanceBucket"]):
@@ -64,6 +71,8 @@ class AutoBalance(MultiTermOptimizer["AutoBalanceBucket"]):
         eps: Added to the denominator.
         weight_decay: :math:`\lambda`; it enters once with the update of each loss of the step, so
             ``T`` times in a step that has them all.
+        weights: What the update of each loss is multiplied with, decay included: a mapping by name
+            or numbers in order; default ones.
         foreach: Whether parameters below 65536 elements share memory, so that a step handles many
             of them at once; default yes, except for tensor subclasses and complex parameters.
         losses: Names of the losses or how many there are; default what the first step brings.
@@ -76,7 +85,7 @@ class AutoBalance(MultiTermOptimizer["AutoBalanceBucket"]):
             training; ``None`` is the default group, if ``torch.distributed`` is on.
 
     Raises:
-        ValueError: If a hyperparameter is out of range.
+        ValueError: If a hyperparameter is out of range, or a weight is negative.
 
     Example:
         >>> model = torch.nn.Linear(2, 2)
@@ -94,7 +103,10 @@ class AutoBalance(MultiTermOptimizer["AutoBalanceBucket"]):
     """
 
     _state_names: ClassVar[frozenset[str]] = frozenset({"exp_avgs", "exp_avg_sqs"})
+    _weighed_by: ClassVar[str] = "weights"
+    """What the argument for the weights is called."""
 
+    @understands
     def __init__(
         self,
         params: Params,
@@ -103,6 +115,7 @@ class AutoBalance(MultiTermOptimizer["AutoBalanceBucket"]):
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
         *,
+        weights: LossWeights | None = None,
         foreach: bool | None = None,
         losses: LossNames | None = None,
         nonfinite: Nonfinite = "skip",
@@ -110,6 +123,7 @@ class AutoBalance(MultiTermOptimizer["AutoBalanceBucket"]):
         on_device: bool | None = None,
         process_group: ProcessGroup | None = None,
     ) -> None:
+        self._loss_weights = weights
         super().__init__(
             params,
             {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay},
@@ -130,7 +144,30 @@ class AutoBalance(MultiTermOptimizer["AutoBalanceBucket"]):
     def _start(
         self, reached: set[Tensor], parameters: list[Tensor], decisions: Decisions
     ) -> Step[AutoBalanceBucket]:
-        return SeparateStep(self._buckets(reached), self._buckets, parameters, decisions)
+        weights = self._weight_of_each(self.names or ())
+        return SeparateStep(self._buckets(reached), self._buckets, parameters, decisions, weights)
+
+    def _fix_names(self, names: tuple[str, ...]) -> None:
+        self._weight_of_each(names)
+        super()._fix_names(names)
+
+    def _begin(self) -> None:
+        self._checked_weights: tuple[tuple[str, ...], list[float]] | None = None
+        super()._begin()
+
+    def _weight_of_each(self, names: tuple[str, ...]) -> list[float]:
+        if self._checked_weights is None or self._checked_weights[0] != names:
+            default = self._default_weight(len(names))
+            given = weight_of_each(self._loss_weights, names, self._weighed_by, default)
+            self._checked_weights = names, given
+        return self._checked_weights[1]
+
+    def _default_weight(self, count: int) -> float:
+        """That of each of so many losses, where none was given."""
+        return 1.0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_loss_weights": self._loss_weights}
 
 
 class AutoBalanceBucket(Bucket[AutoBalanceGroup]):
@@ -162,38 +199,39 @@ class AutoBalanceBucket(Bucket[AutoBalanceGroup]):
             first.lerp_(gradient, self._if(keep, 1 - beta1))
             second.lerp_(gradient.square(), self._if(keep, 1 - beta2))
 
-    def move(self, taken: Sequence[tuple[int, Tensor | None]]) -> None:
-        """Moves by the sum of the updates of the losses that were folded in.
+    def move(self, taken: Sequence[tuple[int, Tensor | None]], weights: Sequence[float]) -> None:
+        """Moves by the weighted sum of the updates of the losses that were folded in.
 
         Args:
             taken: Each loss, with a boolean scalar that tells whether it was; ``None`` is yes.
+            weights: That of each loss of the optimizer.
         """
         if self.group["weight_decay"]:
-            self._shrink([keep for _, keep in taken])
+            there = ((keep, weights[loss]) for loss, keep in taken)
+            self._shrink(sum(c if keep is None else self._if(keep, c) for keep, c in there))
         for loss, keep in taken:
             if keep is None and self._steps.device.type == "cpu":
-                self._descend(loss)
+                self._descend(loss, weights[loss])
             else:
-                self._descend_if(loss, keep)
+                self._descend_if(loss, keep, weights[loss])
 
-    def _shrink(self, taken: Sequence[Tensor | None]) -> None:
-        """``p = (1 - k lr lambda) p``, with ``k`` the number of losses."""
+    def _shrink(self, count: float | Tensor) -> None:
+        """``p = (1 - k lr lambda) p``, with ``k`` the summed weights of the losses."""
         rate = self.group["lr"] * self.group["weight_decay"]
-        count = sum(1.0 if keep is None else self._if(keep, 1.0) for keep in taken)
         for real in self._reals:
             real.mul_(1 - rate * count)
 
-    def _descend(self, loss: int) -> None:
-        """``p -= lr / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + eps)``."""
+    def _descend(self, loss: int, weight: float) -> None:
+        """``p -= c lr / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + eps)``."""
         (beta1, beta2), count = self.group["betas"], self._steps[loss].item()
-        size = float(self.group["lr"]) / (1 - beta1**count)
+        size = weight * float(self.group["lr"]) / (1 - beta1**count)
         root = self._exp_avg_sqs[loss].sqrt().div_((1 - beta2**count) ** 0.5)
         self._move(self._exp_avgs[loss], root.add_(self.group["eps"]), -size)
 
-    def _descend_if(self, loss: int, keep: Tensor | None) -> None:
+    def _descend_if(self, loss: int, keep: Tensor | None, weight: float) -> None:
         """The same without reading the counter; where ``keep`` is false nothing moves."""
         (beta1, beta2), count = self.group["betas"], self._steps[loss].to(self._wide)
-        size = self.group["lr"] / bias_correction(beta1, count)
+        size = weight * self.group["lr"] / bias_correction(beta1, count)
         size = size if keep is None else size * keep.to(count)
         root = self._exp_avg_sqs[loss].sqrt().div_(bias_correction(beta2, count).sqrt())
         # Divided by a size of zero the denominator is infinite, and the update zero.
@@ -201,7 +239,26 @@ class AutoBalanceBucket(Bucket[AutoBalanceGroup]):
 
 
 class SeparateStep(Step[AutoBalanceBucket]):
-    """A step of AutoBalance: the gradient of each loss is folded in as it is."""
+    """A step of AutoBalance: the gradient of each loss is folded in as it is.
+
+    Args:
+        buckets: See `Step`.
+        arrange: See `Step`.
+        parameters: See `Step`.
+        decisions: See `Step`.
+        weights: What the update of each loss is multiplied with.
+    """
+
+    def __init__(
+        self,
+        buckets: list[AutoBalanceBucket],
+        arrange: Arrange[AutoBalanceBucket],
+        parameters: Sequence[Tensor],
+        decisions: Decisions,
+        weights: Sequence[float],
+    ) -> None:
+        super().__init__(buckets, arrange, parameters, decisions)
+        self.weights = weights
 
     def rest(self, loss: int) -> None:
         """An AdamW that is not stepped keeps its state."""
@@ -210,4 +267,4 @@ class SeparateStep(Step[AutoBalanceBucket]):
         return None
 
     def _move(self, bucket: AutoBalanceBucket) -> None:
-        bucket.move(self.taken)
+        bucket.move(self.taken, self.weights)

@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.amp import GradScaler
 from torch.distributed import ProcessGroup
 
-from equipoise.autograd.errors import explained
+from equipoise.autograd.errors import explained, newest
 from equipoise.autograd.fabric import permitted
 from equipoise.autograd.precision import full_precision
 from equipoise.losses import Graphless, Losses, LossNames, Terms, loss_names, read_losses
 from equipoise.optim.averaging import check_alike
-from equipoise.optim.grad import Others, fire, hooked
+from equipoise.optim.grad import fire, hooked
 from equipoise.optim.guards import Finiteness, refuse_inference
 from equipoise.optim.hyperparameters import Nonfinite, named_parameters
 from equipoise.optim.layout import BucketT, Layout
@@ -27,6 +27,7 @@ from equipoise.optim.per_loss import Passes, Sources
 from equipoise.optim.recording import Recorded
 from equipoise.optim.sharded import PerParameter
 from equipoise.optim.step import Decisions, Step
+from equipoise.optim.under_way import UnderWay
 from equipoise.parallel.processes import Processes
 from equipoise.parts.checks import check_choice
 from equipoise.parts.notices import tell_graphless
@@ -104,19 +105,14 @@ class MultiTermOptimizer(Recorded, Generic[BucketT]):
         self._layout = Layout(self._bucket(), self.state, packed=self._packed)
         _ALIVE.add(self)
         self._sources = Sources(self._processes, self._gradients)
-        self._accumulating = False
+        self._newest = 0  # see `newest`, of the last step
+        self._now: UnderWay[Step[BucketT]] = UnderWay()
         self._begin_record()
         self._clear()
 
     def _clear(self) -> None:
         """Forgets the step under way."""
-        self._step: Step[BucketT] | None = None
-        self._skipping = False  # The next step has nothing to apply, and that is right.
-        self._waiting = False  # The next backward would lose what the last one found.
-        self._accumulated: dict[int, PerParameter] = {}
-        self._values: dict[int, Tensor] = {}
-        self._constants: dict[int, Tensor] = {}
-        self._others = Others()
+        self._now.forget()
         self._finiteness.forget()
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -151,7 +147,6 @@ class MultiTermOptimizer(Recorded, Generic[BucketT]):
         for holder in (self.defaults, *self.param_groups):
             holder["losses"] = list(names)
 
-    @explained()
     @permitted()
     @full_precision()
     def backward(
@@ -194,23 +189,30 @@ class MultiTermOptimizer(Recorded, Generic[BucketT]):
         scaler = scaler if scaler is not None and scaler.is_enabled() else None
         terms = self._read(losses)
         finite = self._finiteness.of_losses(terms)
-        values, constants = self._added_up(terms), self._constants
+        values, constants = self._added_up(terms), self._now.constants
         parameters = self._trainable()
         if scaler is None and finite is False:
             self._skip(parameters)
             self._note(values, constants)
             return
-        if not self._accumulating:
+        if not self._now.accumulating:
             self._opens(terms)
+        passed, self._newest = self._newest, newest(terms)
         try:
             passes = Passes(
-                terms, parameters, self._others, self._sources, scaler, retain_graph=retain_graph
+                terms,
+                parameters,
+                self._now.others,
+                self._sources,
+                scaler,
+                retain_graph=retain_graph,
             )
-            if self._accumulating:
-                self._accumulated.update(passes.each(self._accumulated))
-                return
-            keep = finite if scaler is None and isinstance(finite, Tensor) else None
-            self._take(passes, parameters, keep)
+            with explained(terms, passed):
+                if self._now.accumulating:
+                    self._now.accumulated.update(passes.each(self._now.accumulated))
+                    return
+                keep = finite if scaler is None and isinstance(finite, Tensor) else None
+                self._take(passes, parameters, keep)
         except BaseException:  # the next backward begins anew
             self._clear()
             raise
@@ -242,14 +244,14 @@ class MultiTermOptimizer(Recorded, Generic[BucketT]):
     def _added_up(self, terms: Terms) -> dict[int, Tensor]:
         """The values of the losses, those of earlier micro-batches added."""
         for i, value in zip(terms.present, terms.values(), strict=True):
-            self._values[i] = self._values[i] + value if i in self._values else value
-        self._constants.update(terms.constants)
-        return self._values
+            self._now.values[i] = self._now.values[i] + value if i in self._now.values else value
+        self._now.constants.update(terms.constants)
+        return self._now.values
 
     def _note(self, values: Mapping[int, Tensor], constants: Mapping[int, Tensor]) -> None:
         """Leaves the record of a step; micro-batches before its last leave none."""
-        if not self._accumulating:
-            measured = self._step.measured if self._step is not None else ()
+        if not self._now.accumulating:
+            measured = self._now.step.measured if self._now.step is not None else ()
             self._closes(values, measured, constants)
 
     def _refuse_unknown(self, losses: Losses) -> None:
@@ -285,11 +287,11 @@ class MultiTermOptimizer(Recorded, Generic[BucketT]):
             >>> optimizer.backward([weight.sum() / 2, weight.square().sum() / 2])
             >>> optimizer.step()
         """
-        before, self._accumulating = self._accumulating, True
+        before, self._now.accumulating = self._now.accumulating, True
         try:
             yield
         finally:
-            self._accumulating = before
+            self._now.accumulating = before
 
     def step(  # type: ignore[override]
         self, closure: Callable[[], Losses] | None = None
@@ -298,22 +300,37 @@ class MultiTermOptimizer(Recorded, Generic[BucketT]):
 
         Args:
             closure: Computes and returns the losses; ``backward`` is called on them, unless the
-                closure did so itself.
+                closure did so itself. One that returns ``None`` and finds nothing, as Lightning
+                passes in manual optimization, leaves what the last ``backward`` found.
 
         Returns:
             What the closure returned.
 
         Raises:
-            RuntimeError: If there are gradients, but none from ``backward``.
+            RuntimeError: If there are gradients, but none from ``backward``; or the closure returns
+                no losses, and none went backward before.
         """
-        losses = None
-        if closure is not None:
-            self._clear()
-            with torch.enable_grad():
-                losses = closure()
-                if self._step is None and not self._skipping:
-                    self.backward(losses)
+        losses = None if closure is None else self._losses_of(closure)
         self._apply()
+        return losses
+
+    def _losses_of(self, closure: Callable[[], Losses | None]) -> Losses | None:
+        """Calls the closure; what it finds takes the place of a step that waits."""
+        waiting, skipping = self._now.step, self._now.skipping
+        self._now.step, self._now.skipping, self._now.waiting = None, False, False
+        with torch.enable_grad():
+            losses = closure()
+            found = self._now.step is not None or self._now.skipping
+            if losses is not None and not found:
+                self.backward(losses)
+        if losses is None and not found:
+            if waiting is None and not skipping:
+                msg = (
+                    "The closure returned None, and no `backward` came before; let it return the "
+                    "losses, or call `optimizer.backward(losses)` first."
+                )
+                raise RuntimeError(msg)
+            self._now.step, self._now.skipping = waiting, skipping
         return losses
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -324,10 +341,10 @@ class MultiTermOptimizer(Recorded, Generic[BucketT]):
                 under way stays: MTAdam then moves by its momentum alone, as Adam does.
         """
         super().zero_grad(set_to_none)
-        step, skipping = self._step, self._skipping
+        step, skipping = self._now.step, self._now.skipping
         self._clear()
         if not set_to_none:
-            self._step, self._skipping = step, skipping
+            self._now.step, self._now.skipping = step, skipping
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads what ``state_dict()`` returned; training then continues bit for bit.
@@ -362,7 +379,7 @@ class MultiTermOptimizer(Recorded, Generic[BucketT]):
         self._begin()
 
     def _refuse_second_backward(self) -> None:
-        if self._waiting:
+        if self._now.waiting:
             msg = (
                 "`backward` was called twice without `step`. To add up micro-batches, wrap all but "
                 "the last in `with optimizer.accumulate():`; to discard, call `zero_grad()`."
@@ -374,14 +391,14 @@ class MultiTermOptimizer(Recorded, Generic[BucketT]):
 
     def _skip(self, parameters: list[Tensor]) -> None:
         """Ends a step that must not happen; ``.grad`` shows it, as PyTorch's would."""
-        if self._accumulating:
+        if self._now.accumulating:
             return
         for parameter in parameters:
             parameter.grad = torch.full_like(parameter, torch.nan)
         fire(hooked(parameters))
         self._finiteness.of_step(happens=False)
         self._clear()
-        self._skipping = True
+        self._now.skipping = True
 
     def _gradients(self, loss: Tensor, leaves: list[Tensor], *, retain_graph: bool) -> PerParameter:
         """The gradients of one loss: the one place where they are obtained."""
@@ -405,8 +422,8 @@ class MultiTermOptimizer(Recorded, Generic[BucketT]):
         """Folds the losses in one after the other and writes ``.grad``."""
         for parameter in parameters:  # before the new gradients need the memory
             parameter.grad = None
-        losses = len({*passes.live, *self._accumulated})
-        reached, found = passes.step(self._accumulated)
+        losses = len({*passes.live, *self._now.accumulated})
+        reached, found = passes.step(self._now.accumulated)
         if not reached:
             msg = "No loss reaches a parameter of this optimizer; pass those of the trained model."
             raise ValueError(msg)
@@ -416,7 +433,7 @@ class MultiTermOptimizer(Recorded, Generic[BucketT]):
                 finite = step.take(i, gradients)
                 del gradients
                 self._finiteness.of_gradient(passes.terms.names[i], finite)
-                self._others.settle(i, step.takes(i))
+                self._now.others.settle(i, step.takes(i))
             passes.average_beside()
             self._publish(step, parameters)
 
@@ -430,25 +447,25 @@ class MultiTermOptimizer(Recorded, Generic[BucketT]):
         if happens is False:
             self._skip(parameters)
             return
-        self._others.leave(_written_elsewhere(self))
-        hooks = hooked([*step.parameters, *self._others.leaves])
+        self._now.others.leave(_written_elsewhere(self))
+        hooks = hooked([*step.parameters, *self._now.others.leaves])
         with step.put_back_by(hooks):
             step.publish()
-            self._others.publish()
+            self._now.others.publish()
             fire(hooks)
         self._finiteness.of_step(happens)
         self._clear()
-        self._step = step
+        self._now.step = step
         # A GradScaler may decide against the step, so the next backward need not wait for it.
-        self._waiting = not step.awaits_scaler
+        self._now.waiting = not step.awaits_scaler
 
     @full_precision()
     @torch.no_grad()
     def _apply(self) -> None:
-        step = self._step
+        step = self._now.step
         given = {p for p in self._trainable() if p.grad is not None}
         if step is None:
-            if given and not self._skipping:
+            if given and not self._now.skipping:
                 self._allocate(given)
             self._clear()
             return
@@ -483,5 +500,5 @@ _ALIVE: WeakSet[MultiTermOptimizer[Any]] = WeakSet()
 
 def _written_elsewhere(one: MultiTermOptimizer[Any]) -> set[Tensor]:
     """Parameters whose ``.grad`` another of these optimizers has written and not stepped yet."""
-    waiting = [other._step for other in _ALIVE if other is not one and other._step is not None]
-    return {parameter for step in waiting for parameter in step.written}
+    waiting = [other._now.step for other in _ALIVE if other is not one]
+    return {parameter for step in waiting if step is not None for parameter in step.written}

@@ -18,6 +18,9 @@ Nonfinite: TypeAlias = Literal["skip", "raise"]
 Ranks: TypeAlias = Mapping[str, float] | Sequence[float] | Tensor
 """How large the gradient of each loss is to be, relative to the anchor's."""
 
+LossWeights: TypeAlias = Mapping[str, float] | Sequence[float] | Tensor
+"""What the update of each loss is multiplied with."""
+
 
 class Group(TypedDict):
     """The hyperparameters of a parameter group, as ``param_groups`` holds them."""
@@ -84,6 +87,29 @@ def rank_of_each(ranks: Ranks | None, names: tuple[str, ...]) -> list[float]:
     for name, rank in zip(names, numbers, strict=True):
         if rank <= 0:
             msg = f"`ranks` of loss {name!r} is {rank}; a rank is positive, 1.0 for equal shares."
+            raise ValueError(msg)
+    return numbers
+
+
+def weight_of_each(
+    weights: LossWeights | None, names: tuple[str, ...], argument: str, default: float
+) -> list[float]:
+    """The weight of each loss.
+
+    Args:
+        weights: As given; a name left out of a mapping gets ``default``.
+        names: Of the losses.
+        argument: What the weights are called in error messages.
+        default: That of each loss where none is given.
+
+    Raises:
+        ValueError: If a name is unknown, the count is wrong, or a weight is negative.
+    """
+    given = default if weights is None else weights
+    numbers: list[float] = per_loss(given, names, argument, default=default).tolist()
+    for name, number in zip(names, numbers, strict=True):
+        if not number >= 0:
+            msg = f"`{argument}` of loss {name!r} is {number}; it must not be negative."
             raise ValueError(msg)
     return numbers
 

@@ -25,6 +25,7 @@ from equipoise.optim.mtadam_state import MTAdamBucket
 from equipoise.optim.mtadam_update import bucket_of
 from equipoise.optim.step import Decisions
 from equipoise.parts.checks import check_choice
+from equipoise.parts.told import understands
 
 
 class MTAdam(MultiTermOptimizer[MTAdamBucket]):
@@ -131,6 +132,7 @@ class MTAdam(MultiTermOptimizer[MTAdamBucket]):
 
     _state_names: ClassVar[frozenset[str]] = frozenset({"norms", "exp_avg", "exp_avg_sqs"})
 
+    @understands
     def __init__(
         self,
         params: Params,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from equipoise.losses import Terms
+from equipoise.optim.under_way import UnderWay
 from equipoise.parts.hooks import Hook, RecordHooks
 from equipoise.record import Record
 
@@ -84,8 +86,7 @@ def _norms_and_weights(taken: Sequence[Taken]) -> tuple[Tensor, Tensor]:
 class Recorded(Optimizer):
     """An optimizer for several losses that leaves records, as a balancer does."""
 
-    _last: Record | None
-    _noted: Callable[[], Record] | None
+    _now: UnderWay[Any]
 
     @property
     def names(self) -> tuple[str, ...] | None:
@@ -100,9 +101,9 @@ class Recorded(Optimizer):
         A weight is what a loss's gradient became longer by: its norm after balancing over that
         before, over all parameters. `AutoBalance` multiplies no gradient: its weights are one.
         """
-        if self._last is None and self._noted is not None:
-            self._last = self._noted()
-        return self._last
+        if self._now.last is None and self._now.noted is not None:
+            self._now.last = self._now.noted()
+        return self._now.last
 
     @property
     def weights(self) -> dict[str, float]:
@@ -155,8 +156,6 @@ class Recorded(Optimizer):
         # As in torch.optim hooks outlive the loading of a state, and copies start without them.
         if "_record_hooks" not in self.__dict__:
             self._record_hooks, self._record_pre_hooks = RecordHooks(), RecordHooks()
-        self._noted = None
-        self._last = None
 
     def _opens(self, terms: Terms) -> None:
         """Tells who asked for it that a step is about to go backward."""
@@ -172,10 +171,8 @@ class Recorded(Optimizer):
         constants: Mapping[int, Tensor],
     ) -> None:
         """Counts the step and tells who asked for it; the record is made when it is read."""
-        self._last, self._noted = (
-            None,
-            partial(record_of, self.names or (), values, measured, constants),
-        )
+        self._now.last = None
+        self._now.noted = partial(record_of, self.names or (), values, measured, constants)
         step = self.param_groups[0]["steps"]
         for group in self.param_groups:  # where it is saved
             group["steps"] = step + 1

@@ -9,6 +9,7 @@ from string import Template
 
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
+from plotly.utils import PlotlyJSONEncoder
 
 from equipoise.pages.picture_frame import NIGHT
 
@@ -29,12 +30,13 @@ def render_page(title: str, body: str) -> str:
     )
 
 
-def embed(figure: go.Figure, name: str) -> str:
+def embed(figure: go.Figure, name: str, *, on_phone: go.Layout | None = None) -> str:
     """A figure as a part of a page.
 
     Args:
         figure: What to draw.
         name: Its id on the page.
+        on_phone: The layout that it has on a narrow page, where another one suits it there.
 
     Returns:
         HTML.
@@ -45,4 +47,12 @@ def embed(figure: go.Figure, name: str) -> str:
         div_id=name,
         config={"displaylogo": False, "responsive": True},
     )
-    return html
+    return html if on_phone is None else f"{_layout(name, on_phone)}\n{html}"
+
+
+def _layout(name: str, layout: go.Layout) -> str:
+    """A layout as data that the page finds when it draws the picture of this name."""
+    data = layout.to_plotly_json()
+    data.pop("template", None)
+    text = json.dumps(data, cls=PlotlyJSONEncoder).replace("</", "<\\/")
+    return f'<script type="application/json" id="{name}-on-phone">{text}</script>'

@@ -66,7 +66,7 @@ class ShardedModules:
         if self._modules is None:
             self._modules = WeakSet(_alive())
         for module in self._modules:
-            yield from module._get_fsdp_state()._fsdp_param_groups
+            yield from _groups_of(module)
 
     def cuts(self, wrt: Wrt | Sequence[Target]) -> bool:
         """Whether each process holds only a part of what is watched.
@@ -221,6 +221,15 @@ def _alive() -> Iterator[FSDPModule]:
     for thing in gc.get_objects():
         if fsdp.FSDPModule in type(thing).__mro__:
             yield thing
+
+
+def _groups_of(module: FSDPModule) -> list[FSDPParamGroup]:
+    """The groups of parameters that one call of `fully_shard` made."""
+    state = module._get_fsdp_state()
+    if hasattr(state, "_fsdp_param_groups"):
+        return state._fsdp_param_groups
+    # Older releases make one group, or none for a module without parameters of its own.
+    return [group for group in (state._fsdp_param_group,) if group is not None]
 
 
 @contextmanager

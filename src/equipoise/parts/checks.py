@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -23,7 +24,9 @@ def check_choice(argument: str, given: str, choices: Sequence[str]) -> None:
     if given not in choices:
         *most, last = map(repr, choices)
         written = f"{', '.join(most)} or {last}" if most else last
-        msg = f"`{argument}` is {given!r}; write {written}."
+        near = difflib.get_close_matches(str(given), choices, n=1)
+        meant = f" Did you mean {near[0]!r}?" if near else ""
+        msg = f"`{argument}` is {given!r}; write {written}.{meant}"
         raise ValueError(msg)
 
 

@@ -7,7 +7,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from equipoise.losses import Terms
 
@@ -33,6 +33,35 @@ def warn_of_sign(method: str, names: Sequence[str], values: Sequence[float]) -> 
                 f"{value:.4g}: its weights mean nothing there, or are not learned. Add a constant "
                 "that keeps the loss positive, or take a method that does not look at values, "
                 "such as UPGrad, PCGrad or InverseGradientNorm."
+            )
+            warnings.warn(msg, stacklevel=4)
+            return True
+    return False
+
+
+def warn_of_zero(
+    method: str, halting: Collection[str], names: Sequence[str], values: Sequence[float]
+) -> bool:
+    """Warns of a loss of exactly zero, with which a method gives no weight to any other.
+
+    Args:
+        method: What it is called.
+        halting: The losses whose zero does that.
+        names: Of the losses that are there.
+        values: Theirs.
+
+    Returns:
+        Whether there was one.
+    """
+    if len(names) == 1:
+        return False
+    for name, value in zip(names, values, strict=True):
+        if value == 0 and name in halting:
+            msg = (
+                f"Loss {name!r} is exactly zero (met by construction, or empty in this batch), and "
+                f"{method} gives the others no weight beside it: nothing is learned while that "
+                "lasts. Leave the loss out of such steps, or take a method that goes on, such as "
+                "InverseGradientNorm, UPGrad or Equal."
             )
             warnings.warn(msg, stacklevel=4)
             return True

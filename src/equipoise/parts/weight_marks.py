@@ -14,14 +14,16 @@ from torch import Tensor
 MARKS = 128
 
 
-def set_mark(marks: Tensor, step: int, now: Tensor, counted: Tensor) -> None:
+def set_mark(
+    marks: Tensor, step: int, now: tuple[Tensor, Tensor], *, counted: bool | Tensor
+) -> None:
     """Sets the mark of a step, if it has one.
 
     Args:
         marks: ``[MARKS, 2, T]``, changed in place.
         step: How many steps were learned, this one included.
-        now: ``[2, T]``, the sums of the applied weights, and how many each is made of.
-        counted: Whether this step is among them, a boolean scalar. Otherwise it leaves no mark.
+        now: ``[T]`` sums of the applied weights, and of how many each is made.
+        counted: Whether this step is among them; otherwise it leaves no mark.
     """
     stride = _stride(step)
     if step > 1 and stride > _stride(step - 1):
@@ -29,7 +31,9 @@ def set_mark(marks: Tensor, step: int, now: Tensor, counted: Tensor) -> None:
         marks[MARKS // 2 :] = 0
     if step > 0 and step % stride == 0:
         place = marks[step // stride - 1]
-        place.copy_(torch.where(counted, now, place))
+        if counted is not False:
+            mark = torch.stack(now)
+            place.copy_(mark if counted is True else torch.where(counted, mark, place))
 
 
 def sums_at(marks: Tensor, begin: int, step: int, now: Tensor) -> Tensor:
@@ -39,7 +43,7 @@ def sums_at(marks: Tensor, begin: int, step: int, now: Tensor) -> Tensor:
         marks: As they are now.
         begin: That step.
         step: How many steps were learned until now.
-        now: As for `set_mark`.
+        now: ``[2, T]``, as they are now.
     """
     stride = _stride(step)
     place, rest = divmod(begin, stride)

@@ -8,6 +8,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from equipoise.losses import plain
+
 Index: TypeAlias = Tensor | Sequence[int]
 
 
@@ -37,7 +39,7 @@ def flat(residuals: Tensor) -> Tensor:
     if residuals.numel() == 0:
         msg = "`residuals` is empty; leave this loss out of steps without points."
         raise ValueError(msg)
-    return residuals.flatten()
+    return plain(residuals).flatten()
 
 
 def places(index: Index, residuals: Tensor, count: int, *, of: str) -> Tensor:
@@ -59,7 +61,7 @@ def places(index: Index, residuals: Tensor, count: int, *, of: str) -> Tensor:
         TypeError: If the index holds no integers.
         ValueError: If it has another length, or numbers something that is not there.
     """
-    numbers = torch.as_tensor(index)
+    numbers = plain(torch.as_tensor(index))
     if numbers.is_floating_point() or numbers.dtype == torch.bool:
         hint = " For a mask write `mask.nonzero()`." if numbers.dtype == torch.bool else ""
         msg = f"`index` holds {numbers.dtype}; it must number {of} by integers.{hint}"

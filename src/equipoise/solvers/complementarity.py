@@ -6,7 +6,6 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
 from equipoise.solvers.scaling import Array, is_finite
 
@@ -165,6 +164,9 @@ def _least_squares(factor: Array, targets: Array) -> Array:
     Some releases of scipy also return points that are not optimal where rounding decides which
     entries are free (scipy issue 25389).
     """
+    # Here, because scipy's solvers take half as long to import as all else, and few methods ask.
+    from scipy.optimize import nnls  # noqa: PLC0415
+
     try:
         return np.array([nnls(factor, target)[0] for target in targets])
     except RuntimeError:

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from equipoise.learner import BalancerOptions
-    from equipoise.losses import LossNames
+    from equipoise.losses import LossNames, Terms
+
+LONG = 1000
+"""Steps without the end of an epoch after which `DWA` asks for one."""
 
 
 class DWA(Weighting):
@@ -107,6 +110,15 @@ class DWA(Weighting):
             msg = "Sliding windows have no end; build DWA with windows='consecutive'."
             raise RuntimeError(msg)
         self._close(self.count > 0)
+
+    def _speak_up(self, terms: Terms) -> None:
+        super()._speak_up(terms)
+        asked = self.windows == "consecutive" and self.window is None
+        if asked and self._calls == LONG and bool(self.previous.isnan().all()):
+            self._warn_once(
+                f"DWA(window=None) has seen {LONG} steps and no end of an epoch, so all weights "
+                "stay 1. Call `balancer.end_epoch()` after each epoch, or give a `window` of steps."
+            )
 
     def _close(self, ended: Tensor) -> None:
         self.before_previous = torch.where(ended, self.previous, self.before_previous)

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
     from equipoise.balancer import PerLoss
     from equipoise.learner import BalancerOptions
-    from equipoise.losses import LossNames
+    from equipoise.losses import LossNames, Terms
+
+SOON = 100
+"""Steps without an index of a task after which `DynamicTaskPrioritization` asks for one."""
 
 
 class DynamicTaskPrioritization(Weighting):
@@ -95,6 +98,17 @@ class DynamicTaskPrioritization(Weighting):
         known = self.kpis.double()
         mean = torch.where(known.isnan(), newest, self.alpha * newest + (1 - self.alpha) * known)
         self.kpis = torch.where(newest.isnan(), known, mean).to(self.kpis.dtype)
+
+    def _speak_up(self, terms: Terms) -> None:
+        super()._speak_up(terms)
+        kpis = zip(self.names, self.kpis.isnan().tolist(), strict=True)
+        missing = [name for name, unknown in kpis if unknown] if self._calls == SOON else []
+        if missing:
+            self._warn_once(
+                "DynamicTaskPrioritization knows no key performance index of "
+                f"{', '.join(map(repr, missing))}, so all weights stay 1. Tell it how the tasks "
+                f"do, for example `balancer.observe({{{missing[0]!r}: 0.8}})` after a validation."
+            )
 
     def _weigh(self, values: Tensor) -> Tensor:
         kpis = self.kpis.clamp(min=self.floor)

@@ -95,6 +95,11 @@ class FAMO(Weighting):
         self.state("log_gaps", torch.full((len(self.names),), torch.nan))
         self._stepped = False
 
+    @property
+    def halted_by(self) -> tuple[str, ...]:
+        """Any loss that may fall to zero: at its minimum it takes all."""
+        return self.names if self.defined_for == "nonnegative" else ()
+
     def observe(self, losses: Losses) -> None:
         """Tells the losses after the model's step; call it once after ``optimizer.step()``.
 

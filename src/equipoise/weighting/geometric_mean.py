@@ -43,6 +43,11 @@ class GeometricMean(Weighting):
 
     defined_for: Literal["all", "nonnegative"] = "nonnegative"
 
+    @property
+    def halted_by(self) -> tuple[str, ...]:
+        """Any loss: one factor of zero makes the mean zero."""
+        return self.names
+
     def _weigh(self, values: Tensor) -> Tensor:
         smallest = torch.finfo(values.dtype).tiny
         logs = torch.where(values == 0, smallest, values).log()

@@ -60,6 +60,11 @@ class SoftUncertainty(Weighting):
         self.temperature = temperature
         self.eps = eps
 
+    @property
+    def halted_by(self) -> tuple[str, ...]:
+        """Any loss: the softmax of inverse losses is at its corner."""
+        return self.names
+
     def _weigh(self, values: Tensor) -> Tensor:
         inverses = 1 / (values + self.eps)
         return (inverses / self.temperature).softmax(dim=0)

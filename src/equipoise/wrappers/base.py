@@ -96,6 +96,11 @@ class Wrapper(Balancer):
     def _combine(self, values: Tensor, gradients: Gradients) -> Tensor:
         return self.balancer.combine(values, gradients)
 
+    @property
+    def halted_by(self) -> tuple[str, ...]:
+        """Those of the balancer below, which also tells of them."""
+        return self.balancer.halted_by
+
     def _method(self) -> str:
         return self.balancer._method()
 

@@ -15,7 +15,7 @@ from equipoise.benchmarks.refusal import RequestError
 
 def test_all_is_every_balancer_and_optimizer():
     names = [method.name for method in parse_priced_methods("all")]
-    assert sorted(names) == sorted([*eq.list_balancers(), "autobalance", "mtadam"])
+    assert sorted(names) == sorted([*eq.list_balancers(), *eq.list_optimizers()])
 
 
 def test_fixed_needs_no_weights_here():

@@ -95,9 +95,10 @@ def test_budgets_are_steps_or_seconds():
     assert parse_budget("0.5 s") == Budget(seconds=0.5)
 
 
+@pytest.mark.parametrize("budget", ["600steps", "30s"])
 @pytest.mark.parametrize("plan", [{"epochs": 3}, {"steps": 3}])
-def test_a_budget_beside_another_length_is_refused(plan):
-    both = Plan(balancers="equal", lr="0.1", budget="600steps", **plan)
+def test_a_budget_beside_another_length_is_refused(plan, budget):
+    both = Plan(balancers="equal", lr="0.1", budget=budget, **plan)
     with pytest.raises(RequestError, match="Give one of"):
         outline(both)
 

@@ -7,7 +7,10 @@ import subprocess
 
 import pytest
 
+from equipoise.benchmarks.compare.explained import command
+from equipoise.benchmarks.compare.fingerprint import Fingerprint
 from equipoise.benchmarks.compare.report import headline, read_standings, render, write_report
+from equipoise.benchmarks.compare.request import parse_seeds
 from equipoise.benchmarks.compare.results import Results
 from equipoise.benchmarks.compare.statistics import standings
 from equipoise.benchmarks.compare.step_times import Prices
@@ -129,3 +132,31 @@ def test_a_browser_without_network_draws_every_picture(folder, tmp_path):
         assert "main-svg" in part.split("</figure>", 1)[0]
     assert shown.stdout.count('class="scatterlayer') >= len(PICTURES)
     assert "CONSOLE" not in shown.stderr  # neither an error nor a blocked request
+
+
+def test_the_page_says_what_balancing_is_and_what_each_method_does(folder):
+    page = own_html(write_report(folder).read_text(encoding="utf-8"))
+    explained = page.split('id="explained"', 1)[1]
+    assert "The right weights are those that undo" in explained
+    for row in read_standings(folder):
+        assert f"<dt>{row.title}</dt><dd>" in explained
+
+
+def test_the_page_names_the_command_and_the_versions(folder, runs):
+    page = own_html(write_report(folder).read_text(encoding="utf-8"))
+    asked = "--balancers equal,right,mtadam --seeds 3 --epochs 2 --batch-size 8 --lr 0.01"
+    assert f"<code>equipoise compare module:function {asked}</code>" in page
+    assert "do not say with which versions" in page
+    made = Fingerprint("", "", "1.2.3", "4.5.6", "cpu")
+    known = [dataclasses.replace(run, fingerprint=made) for run in runs]
+    assert "equipoise 1.2.3, torch 4.5.6, on cpu." in own_html(render(standings(known, {})))
+
+
+@pytest.mark.parametrize(
+    ("seeds", "written"), [((0,), "1"), ((3,), "3,"), ((0, 1, 2), "3"), ((3, 8), "3,8")]
+)
+def test_the_command_asks_for_the_same_seeds(runs, seeds, written):
+    made = [dataclasses.replace(runs[0], seed=seed) for seed in seeds]
+    words = command(standings(made, {})).split()
+    assert words[words.index("--seeds") + 1] == written
+    assert parse_seeds(written) == seeds

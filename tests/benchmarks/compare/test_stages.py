@@ -69,8 +69,8 @@ def test_variants_are_tried_on_some_seeds_and_the_chosen_one_on_all(finished):
         "equal",
         "gradnorm:alpha=0|1.5",
         "static",
-        "gradnorm:alpha=0|1.5, mean weights retrained",
-        "gradnorm:alpha=0|1.5, last weights retrained",
+        "gradnorm:alpha=0|1.5 (mean weights retrained)",
+        "gradnorm:alpha=0|1.5 (last weights retrained)",
     }
 
 
@@ -87,7 +87,7 @@ def test_retrained_weights_are_those_of_the_run_with_the_same_seed(finished):
     rows = result(finished)
     source = rows["gradnorm:alpha=0|1.5"].runs
     for which, last in (("mean", 1.0), ("last", 0.25)):
-        again = rows[f"gradnorm:alpha=0|1.5, {which} weights retrained"].runs
+        again = rows[f"gradnorm:alpha=0|1.5 ({which} weights retrained)"].runs
         for one, other in zip(source, again, strict=True):
             assert one.options == other.options
             for name, weights in one.trajectory.weights.items():
@@ -105,7 +105,7 @@ def test_trials_count_as_compute(finished):
     assert rows["static"].compute == pytest.approx((6 * 2 + 1) / 3)
     gradnorm = 2 * (4 * 2 + 1) / 3
     assert rows["gradnorm:alpha=0|1.5"].compute == pytest.approx(gradnorm)
-    again = rows["gradnorm:alpha=0|1.5, last weights retrained"]
+    again = rows["gradnorm:alpha=0|1.5 (last weights retrained)"]
     assert again.compute == pytest.approx(gradnorm + 1)
     assert rows["static"].choice.endswith("; of 6")
 
@@ -130,6 +130,17 @@ def test_more_static_trials_later_repeat_none(finished):
     assert notes.to_do == 2 * 2 * 2
 
 
+def test_a_row_that_is_not_chosen_yet_has_no_result(comparison):
+    alone = dataclasses.replace(comparison, methods=parse_methods("gradnorm:alpha=0|1.5"))
+    alone = dataclasses.replace(alone, search=Search())
+    with pytest.raises(KeyboardInterrupt):
+        compare(alone, Notes(stop_after=1))
+    assert not alone.has_result()
+    with pytest.raises(KeyboardInterrupt):
+        compare(alone, Notes(stop_after=1))
+    assert alone.has_result()
+
+
 def test_choosing_without_validation_data_is_refused(comparison):
     without = dataclasses.replace(comparison, problem=small.problem())
     with pytest.raises(RequestError, match="small has no validation data to choose"):
@@ -147,8 +158,8 @@ def test_equal_time_gives_steps_by_price():
         "equal": {30},
         "gradnorm": {6},
         "static": {30},
-        "gradnorm, mean weights retrained": {30},
-        "gradnorm, last weights retrained": {30},
+        "gradnorm (mean weights retrained)": {30},
+        "gradnorm (last weights retrained)": {30},
     }
     assert {variant.options.seconds for row in rows for variant in row.variants} == {0.3}
 

@@ -131,7 +131,7 @@ def test_sentences_say_better_only_where_it_was_tested(two_tasks):
     same = dataclasses.replace(mtadam, runs=plain.runs, metric=plain.metric)
     assert headline([same, plain]).startswith("mtadam cannot be told from the plain sum here: ")
     assert verdict([same, plain]).startswith(
-        "Not told from it: mtadam (paired t-tests over 3 seeds"
+        "Not told from the plain sum: mtadam (paired t-tests over 3 seeds"
     )
     apart = [
         dataclasses.replace(run, metric=plain.runs[i].metric - 1 - 0.01 * i)

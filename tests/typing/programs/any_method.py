@@ -38,6 +38,7 @@ def wrapped() -> Iterator[eq.Balancer]:
     yield eq.Behind(eq.MGDA(NAMES))
     yield eq.CRMOGM(NAMES, inner=partial(eq.CAGrad, c=0.3), alpha=0.5)
     yield eq.Primary(eq.Shares(eq.Behind(eq.UPGrad(NAMES)), [1.0, 1.0, 2.0], wrt="shared"), "a")
+    yield eq.PerModule(eq.MGDA(NAMES), {"some": torch.ones(2, requires_grad=True)})
 
 
 def named(name: str) -> eq.Balancer:

@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table
 
 from equipoise.benchmarks.bench.contest import run_bench
 from equipoise.benchmarks.bench.prices import write_bench
 from equipoise.benchmarks.bench.report import write_report
 from equipoise.benchmarks.bench.table import COLUMNS, NOTES, by_setting, cells, title, unsteady
+from equipoise.pages.terminal_table import Column, TerminalTable
 
 if TYPE_CHECKING:
     from equipoise.benchmarks.bench.prices import Bench
@@ -42,7 +41,7 @@ def show_bench(request: PriceRequest, folder: Path) -> None:
     console.print(unsteady(bench.prices), soft_wrap=True)
 
 
-def price_tables(bench: Bench) -> Iterator[Table]:
+def price_tables(bench: Bench) -> Iterator[TerminalTable]:
     """The tables, one for each model and number of losses.
 
     Args:
@@ -52,10 +51,8 @@ def price_tables(bench: Bench) -> Iterator[Table]:
         A table with one row for each method, in the order of `Bench.prices`.
     """
     for setting, prices in by_setting(bench.prices):
-        table = Table(title=setting, box=SIMPLE, padding=(0, 1, 0, 0))
-        table.add_column("", overflow="fold")
-        for column in COLUMNS:
-            table.add_column(column, justify="right", no_wrap=True)
-        for price in prices:
-            table.add_row(title(price), *cells(price))
-        yield table
+        yield TerminalTable(
+            title=setting,
+            columns=[Column("", "name"), *map(Column, COLUMNS)],
+            rows=[[title(price), *cells(price)] for price in prices],
+        )

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from equipoise.benchmarks.bench.table import title
-from equipoise.pages.picture_frame import GREY, PALETTE, lay_out
+from equipoise.pages.picture_frame import GREY, PALETTE, lay_out, line_style
 
 if TYPE_CHECKING:
     from equipoise.benchmarks.bench.prices import Price
@@ -63,7 +63,7 @@ def growth_picture(prices: Sequence[Price]) -> go.Figure:
         The figure.
     """
     figure = go.Figure()
-    for label in dict.fromkeys(price.label for price in prices):
+    for place, label in enumerate(dict.fromkeys(price.label for price in prices)):
         rows = [price for price in prices if price.label == label]
         figure.add_trace(
             go.Scatter(
@@ -71,7 +71,8 @@ def growth_picture(prices: Sequence[Price]) -> go.Figure:
                 y=[price.ratio for price in rows],
                 mode="lines+markers",
                 name=label,
-                line={"dash": "solid" if rows[0].kind == "method" else "dot"},
+                line=line_style(place),
+                marker={"symbol": "circle" if rows[0].kind == "method" else "square-open"},
                 hovertemplate=f"{label}, T = %{{x}}: %{{y:.2f}}<extra></extra>",
             )
         )

@@ -59,7 +59,8 @@ def render(bench: Bench) -> str:
 
 
 def _figure(html: str, label: str) -> str:
-    return f'<figure role="group" aria-label="Time and memory of a step: {label}">{html}</figure>'
+    said = f"Time and memory of a step: {label}"
+    return f'<figure role="group" tabindex="0" aria-label="{said}">{html}</figure>'
 
 
 def _table(prices: Sequence[Price]) -> str:
@@ -71,6 +72,7 @@ def _table(prices: Sequence[Price]) -> str:
         for price in prices
     )
     return (
-        f'<div class="scroll"><table><thead><tr><th scope="col" class="name">method</th>{columns}'
+        '<div class="scroll" role="region" tabindex="0" aria-label="Prices of a step"><table>'
+        f'<thead><tr><th scope="col" class="name">method</th>{columns}'
         f"</tr></thead><tbody>\n{rows}\n</tbody></table></div>"
     )

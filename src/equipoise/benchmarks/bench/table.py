@@ -16,8 +16,8 @@ NOTES = (
     "the same model in the same process just before each turn. memory: the peak above the "
     "parameters, gradients and activations included, in multiples of the parameters' size. passes: "
     "backward passes through the whole shared trunk; at the top: those that reach it from the "
-    "losses, some of which end there; a batched pass counts once. The steps of "
-    "AutoBalance and MTAdam include the update and are compared with a plain sum and Adam's update."
+    "losses, some of which end there; a batched pass counts once. The steps of optimizers for "
+    "several losses include the update and are compared with a plain sum and Adam's update."
 )
 
 

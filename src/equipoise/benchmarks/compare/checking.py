@@ -30,7 +30,8 @@ def check(comparison: Comparison) -> int:
     """
     rows = comparison.rows()
     _check_validation(comparison, rows)
-    methods = {variant.method.label: variant.method for row in rows for variant in row.variants}
+    # Variants of one price are one method; of twenty static weightings one speaks for all.
+    methods = {each.priced_as.label: each.priced_as for row in rows for each in row.variants}
     for method in methods.values():
         _take_one_step(comparison, method)
     trial = start_trial(comparison.problem, comparison.seeds[0])

@@ -17,7 +17,7 @@ from equipoise.benchmarks.compare.results import Results
 from equipoise.benchmarks.compare.rows import Row, rows_of
 from equipoise.benchmarks.compare.run import Experiment, Run
 from equipoise.benchmarks.compare.search import NO_SEARCH, Search
-from equipoise.benchmarks.compare.selection import Finished
+from equipoise.benchmarks.compare.selection import Finished, chosen
 from equipoise.benchmarks.compare.step_times import UNPRICED, Prices, measure_prices
 from equipoise.benchmarks.compare.timing_file import read_timing, write_timing
 from equipoise.benchmarks.methods import Method
@@ -68,12 +68,11 @@ class Comparison:
         runs = Results(self.folder).read()
         return Finished([run for run in runs if (run.problem.name, run.fingerprint) == now])
 
-    def has_runs(self) -> bool:
-        """Whether one of its runs is finished."""
-        prices = read_timing(self.folder, self.experiment)
-        variants = [variant for row in self.rows(prices) for variant in row.variants]
-        finished = self.finished()
-        return any(finished.of(variant, self.seeds) for variant in variants)
+    def has_result(self) -> bool:
+        """Whether there is a row to show: one that is chosen among variants waits for all."""
+        rows, finished = self.rows(read_timing(self.folder, self.experiment)), self.finished()
+        best = chosen(rows, finished, self.search.seeds_for_choosing(self.seeds))
+        return any(finished.of(variant, self.seeds) for variant in best.values())
 
 
 class Observer(Watcher, Protocol):

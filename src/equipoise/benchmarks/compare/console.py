@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.table import Table
-
 from equipoise.benchmarks.compare.paired import ranks
 from equipoise.benchmarks.compare.sentences import training_words
 from equipoise.benchmarks.compare.statistics import Standing
 from equipoise.benchmarks.compare.table import (
-    Column,
+    RankingColumn,
     detail_columns,
     format_weight,
     ranking_columns,
 )
+from equipoise.pages.terminal_table import Column, TerminalTable
 
 
-def ranking_table(standings: Sequence[Standing]) -> Table:
+def ranking_table(standings: Sequence[Standing]) -> TerminalTable:
     """The ranking for the terminal.
 
     Args:
@@ -30,7 +29,7 @@ def ranking_table(standings: Sequence[Standing]) -> Table:
     return _table(title, standings, ranking_columns(standings))
 
 
-def details_table(standings: Sequence[Standing], goal: float | None = None) -> Table | None:
+def details_table(standings: Sequence[Standing], goal: float | None = None) -> TerminalTable | None:
     """What else is to be said of each row, for the terminal; the page has all in one table.
 
     Args:
@@ -44,18 +43,23 @@ def details_table(standings: Sequence[Standing], goal: float | None = None) -> T
     return _table("In more detail", standings, columns) if columns else None
 
 
-def _table(title: str, standings: Sequence[Standing], columns: Sequence[Column]) -> Table:
-    table = Table(title=title)
-    table.add_column("")
-    table.add_column("balancer")
-    for column in columns:
-        table.add_column(column.head, justify="right")
-    for rank, row in zip(ranks(standings), standings, strict=True):
-        table.add_row(rank, row.title, *(column.cells.get(row.balancer, "") for column in columns))
-    return table
+def _table(
+    title: str, standings: Sequence[Standing], shown: Sequence[RankingColumn]
+) -> TerminalTable:
+    names = zip(ranks(standings), (row.title for row in standings), strict=True)
+    cells = [[column.cells.get(row.balancer, "") for column in shown] for row in standings]
+    return TerminalTable(
+        title=title,
+        columns=[
+            Column("", "name"),
+            Column("balancer", "name"),
+            *(Column(column.head, column.kind) for column in shown),
+        ],
+        rows=[[*name, *those] for name, those in zip(names, cells, strict=True)],
+    )
 
 
-def weights_table(standings: Sequence[Standing]) -> Table:
+def weights_table(standings: Sequence[Standing]) -> TerminalTable:
     """The weights that each method ended at, for the terminal.
 
     Args:
@@ -64,11 +68,12 @@ def weights_table(standings: Sequence[Standing]) -> Table:
     Returns:
         A table with a row for each method and a column for each loss.
     """
-    table = Table(title="Weights at the end, mean over the seeds", box=None, padding=(0, 1, 0, 0))
-    table.add_column("balancer")
-    for name in standings[0].final_weights:
-        table.add_column(name.replace("_", "\n"), justify="right", no_wrap=True)
-    for row in standings:
-        weights = (format_weight(weight) for weight in row.final_weights.values())
-        table.add_row(row.balancer, *weights)
-    return table
+    losses = (Column(name.replace("_", "\n")) for name in standings[0].final_weights)
+    return TerminalTable(
+        title="Weights at the end, mean over the seeds",
+        columns=[Column("balancer", "name"), *losses],
+        rows=[
+            [row.title, *(format_weight(weight) for weight in row.final_weights.values())]
+            for row in standings
+        ],
+    )

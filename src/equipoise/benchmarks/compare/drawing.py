@@ -13,10 +13,11 @@ from plotly.subplots import make_subplots
 from equipoise.benchmarks.compare.run import Number, Run
 from equipoise.benchmarks.compare.statistics import Curve, Standing, mean_curve
 from equipoise.benchmarks.methods import PLAIN_SUM, RIGHT
-from equipoise.pages.picture_frame import GREY, PALETTE, lay_out
+from equipoise.pages.picture_frame import GREY, lay_out, line_style
 
-_DASHES = ("solid", "dot", "dashdot")
 _PANEL_HEIGHT = 250
+_WIDTH = 900
+"""What a wide page leaves for all panels of a row, in pixels."""
 
 Curves: TypeAlias = Mapping[str, Sequence[Number]]
 """``[K]`` values by the name of what they are of."""
@@ -42,7 +43,7 @@ class Style:
 
 _REFERENCES: Mapping[str, Style] = {
     PLAIN_SUM: Style(GREY, "dash"),
-    RIGHT: Style("#111111", "dash"),
+    RIGHT: Style("#111111", "5px,2px,1px,2px"),
 }
 
 
@@ -59,8 +60,8 @@ def styles(standings: Sequence[Standing]) -> dict[str, Style]:
     chosen = dict(_REFERENCES)
     others = sorted(row.balancer for row in standings if row.balancer not in _REFERENCES)
     for index, label in enumerate(others):
-        turn, place = divmod(index, len(PALETTE))
-        chosen[label] = Style(PALETTE[place], _DASHES[turn % len(_DASHES)])
+        drawn = line_style(index)
+        chosen[label] = Style(drawn["color"], drawn["dash"])
     return chosen
 
 
@@ -94,7 +95,8 @@ def panels(standings: Sequence[Standing], wanted: Panels) -> go.Figure:
         The figure.
     """
     drawn = styles(standings)
-    columns = min(len(wanted.names), 5 if len(wanted.names) > 6 else 3)
+    fitting = max(1, _WIDTH // (7 * max(map(len, wanted.names)) + 24))
+    columns = min(len(wanted.names), 5 if len(wanted.names) > 6 else 3, fitting)
     rows = math.ceil(len(wanted.names) / columns)
     figure = _empty_panels(wanted, rows, columns)
     for rank, row in worst_first(standings):
@@ -105,6 +107,7 @@ def panels(standings: Sequence[Standing], wanted: Panels) -> go.Figure:
             trace.update(showlegend=index == 0, connectgaps=True, line={"width": 1.5})
             figure.add_trace(trace, row=index // columns + 1, col=index % columns + 1)
     with_legend(figure, height=110 + _PANEL_HEIGHT * rows)
+    figure.update_annotations(font_size=12)
     figure.update_yaxes(type=wanted.scale, tickformat=".3~g", tickfont={"size": 11})
     figure.update_xaxes(title="training step", row=rows)
     figure.update_yaxes(title=wanted.title, col=1)
@@ -166,6 +169,7 @@ def metric_title(row: Standing) -> str:
 
 def with_legend(figure: go.Figure, height: int) -> None:
     """Lays out a figure that names its lines."""
-    lay_out(figure, height)
-    legend = {"x": 1.01, "y": 1, "xanchor": "left", "yanchor": "top"}
+    entries = sum(trace.showlegend is not False for trace in figure.data)
+    lay_out(figure, max(height, 80 + 22 * entries))
+    legend = {"x": 1.01, "y": 1, "xanchor": "left", "yanchor": "top", "tracegroupgap": 0}
     figure.update_layout(showlegend=True, legend=legend)

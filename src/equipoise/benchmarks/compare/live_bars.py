@@ -8,7 +8,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from equipoise.benchmarks.compare.cells import Cell
 from equipoise.benchmarks.compare.comparison import Comparison
@@ -16,6 +23,9 @@ from equipoise.benchmarks.compare.run import Run
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+
+_NARROW = 80
 
 
 @dataclass
@@ -51,13 +61,7 @@ class LiveBars:
     def __init__(self, comparison: Comparison, steps: int, console: Console) -> None:
         self.comparison = comparison
         self.steps = steps
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[state]}"),
-            TimeRemainingColumn(),
-            console=console,
-        )
+        self.progress = Progress(*_bar_columns(console.width), console=console)
         self.bars: dict[str, _Bar] = {}
 
     def __enter__(self) -> Self:
@@ -120,3 +124,9 @@ class LiveBars:
     def _said(self, bar: _Bar) -> bool:
         (task,) = (task for task in self.progress.tasks if task.id == bar.task)
         return bool(task.fields["state"])
+
+
+def _bar_columns(width: int) -> list[ProgressColumn]:
+    """Where there is no room for all, the names and how far each has come are what counts."""
+    name, state = TextColumn("{task.description}"), TextColumn("{task.fields[state]}")
+    return [name, state] if width < _NARROW else [name, BarColumn(), state, TimeRemainingColumn()]

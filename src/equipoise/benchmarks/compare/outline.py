@@ -117,7 +117,7 @@ def outline(plan: Plan) -> Outline:
     if not rates:
         raise RequestError(f"--lr is a number, or several: 3e-4,1e-3; got {plan.lr!r}.")
     budget = Budget() if plan.budget is None else parse_budget(plan.budget)
-    if plan.steps is not None and budget.steps is not None:
+    if plan.steps is not None and plan.budget is not None:
         raise RequestError("Give one of --epochs, --steps and --budget, not several.")
     search = Search(
         rates=rates if len(rates) > 1 else (),

@@ -16,6 +16,7 @@ from equipoise.benchmarks.compare.outline import outline, stated
 from equipoise.benchmarks.compare.plan import Plan
 from equipoise.benchmarks.problems import find_problem
 from equipoise.benchmarks.refusal import RequestError, did_you_mean
+from equipoise.pages.files import folder_name
 
 _ENGINES = ("local", "ray")
 
@@ -54,7 +55,7 @@ def prepare(plan: Plan, folder: Path | None) -> Prepared:
         methods=asked.methods,
         seeds=asked.seeds,
         options=asked.options,
-        folder=folder or Path("runs") / problem.name,
+        folder=folder or Path("runs") / folder_name(problem.name),
         search=asked.search,
     )
     return Prepared(comparison, full)

@@ -12,6 +12,7 @@ from string import Template
 
 import plotly.graph_objects as go
 
+from equipoise.benchmarks.compare.explained import explained, provenance
 from equipoise.benchmarks.compare.outline import kept_plan, outline
 from equipoise.benchmarks.compare.paired import ranks
 from equipoise.benchmarks.compare.pictures import (
@@ -26,7 +27,7 @@ from equipoise.benchmarks.compare.reading import read_standings
 from equipoise.benchmarks.compare.run import Experiment
 from equipoise.benchmarks.compare.sentences import headline, protocol, verdict
 from equipoise.benchmarks.compare.statistics import Standing
-from equipoise.benchmarks.compare.table import Column, detail_columns, ranking_columns
+from equipoise.benchmarks.compare.table import RankingColumn, detail_columns, ranking_columns
 from equipoise.benchmarks.compare.tradeoff import tradeoff_picture
 from equipoise.benchmarks.diagnose.kept import read_diagnosis
 from equipoise.benchmarks.diagnose.outcome import outcome
@@ -34,6 +35,7 @@ from equipoise.benchmarks.refusal import RequestError
 from equipoise.monitor.diagnosis_summary import Summary
 from equipoise.pages.files import write_atomically
 from equipoise.pages.page_frame import embed, render_page
+from equipoise.pages.picture_frame import for_phones
 
 REPORT_NAME = "report.html"
 
@@ -110,12 +112,18 @@ def render(
         tradeoff=_optional(tradeoff_picture(rows), "tradeoff", _TRADEOFF),
         weight_heads="".join(f'<th scope="col">{escape(name)}</th>' for name in names),
         weight_rows="\n".join(_weight_row(row) for row in rows),
-        ranking_picture=embed(ranking_picture(rows), "ranking"),
-        metric_picture=embed(metric_picture(rows), "metric"),
-        losses_picture=embed(losses_picture(rows), "losses"),
-        weights_picture=embed(weights_picture(rows), "weights"),
+        explained=explained(rows),
+        provenance=provenance(rows),
+        ranking_picture=_drawn(ranking_picture(rows), "ranking"),
+        metric_picture=_drawn(metric_picture(rows), "metric"),
+        losses_picture=_drawn(losses_picture(rows), "losses"),
+        weights_picture=_drawn(weights_picture(rows), "weights"),
     )
     return render_page(title, filled)
+
+
+def _drawn(figure: go.Figure, name: str) -> str:
+    return embed(figure, name, on_phone=for_phones(figure))
 
 
 def _diagnosed(diagnosis: Summary, rows: Sequence[Standing]) -> str:
@@ -123,11 +131,11 @@ def _diagnosed(diagnosis: Summary, rows: Sequence[Standing]) -> str:
     return f"\n<h2>The diagnosis before training</h2>\n{came_true}\n{diagnosis.as_html()}\n"
 
 
-def _head(column: Column) -> str:
+def _head(column: RankingColumn) -> str:
     return f'<th scope="col">{escape(column.head).replace(chr(10), "<br>")}</th>'
 
 
-def _ranking_row(rank: str, row: Standing, columns: Sequence[Column]) -> str:
+def _ranking_row(rank: str, row: Standing, columns: Sequence[RankingColumn]) -> str:
     cells = (column.cells.get(row.balancer, "") for column in columns)
     numbers = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
     return f'<tr><td>{rank}</td><th scope="row">{escape(row.title)}</th>{numbers}</tr>'
@@ -145,8 +153,8 @@ def _optional(figure: go.Figure | None, name: str, words: tuple[str, str]) -> st
     if figure is None:
         return ""
     title, text = words
-    drawn = f'<figure role="group" aria-label="{title}">{embed(figure, name)}</figure>'
-    return f"\n<h2>{title}</h2>\n<p>{text}</p>\n{drawn}\n"
+    opening = f'<figure class="fits" tabindex="0" role="group" aria-label="{title}">'
+    return f"\n<h2>{title}</h2>\n<p>{text}</p>\n{opening}{_drawn(figure, name)}</figure>\n"
 
 
 def _weight_row(row: Standing) -> str:

@@ -19,6 +19,9 @@ STATIC = "static"
 RETRAINED: Mapping[str, float] = MappingProxyType({"mean": 1.0, "last": 0.25})
 """Which last part of a training the weights are averaged over that are trained with again."""
 
+RETRAINED_ENDING = " weights retrained)"
+"""How the labels of rows end whose weights are another row's."""
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -131,10 +134,10 @@ def _retrained_rows(
     """Two for each source; which variant is meant, and its weights, follow from finished runs."""
     return [
         Row(
-            label=f"{source.label}, {which} weights retrained",
+            label=f"{source.label} ({which}{RETRAINED_ENDING}",
             variants=tuple(
                 _variant(
-                    (f"{each.label}, {which} weights retrained", fixed, fixed),
+                    (f"{each.label} ({which}{RETRAINED_ENDING}", fixed, fixed),
                     options,
                     each.options.lr,
                     prices,

@@ -84,7 +84,11 @@ def verdict(rows: Sequence[Standing]) -> str:
     for row in rows:
         if row.balancer in found:
             titles[found[row.balancer]].append(row.title)
-    words = {"better": "better than the plain sum", "worse": "worse", "alike": "not told from it"}
+    words = {
+        "better": "better than the plain sum",
+        "worse": "worse than the plain sum",
+        "alike": "not told from the plain sum",
+    }
     said = [f"{words[kind]}: {', '.join(those)}" for kind, those in titles.items() if those]
     tested = f"paired t-tests over {len(plain.runs)} seeds, Holm's correction for {len(found)} rows"
     sentence = "; ".join(said)

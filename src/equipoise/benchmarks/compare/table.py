@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from equipoise.benchmarks.compare.goal import reached
 from equipoise.benchmarks.compare.other_view import other_view
@@ -14,19 +15,21 @@ from equipoise.benchmarks.methods import PLAIN_SUM
 
 
 @dataclass(frozen=True)
-class Column:
+class RankingColumn:
     """One column of the ranking.
 
     Args:
         head: Its title; a line end where it may be broken.
         cells: What stands in it, by the row's label; nothing where there is no entry.
+        kind: Whether it may be broken between words.
     """
 
     head: str
     cells: Mapping[str, str]
+    kind: Literal["number", "prose"] = "number"
 
 
-def ranking_columns(rows: Sequence[Standing]) -> list[Column]:
+def ranking_columns(rows: Sequence[Standing]) -> list[RankingColumn]:
     """What every ranking shows.
 
     Args:
@@ -39,13 +42,13 @@ def ranking_columns(rows: Sequence[Standing]) -> list[Column]:
     metric = rows[0].runs[0].problem.metric + ("\nmean ± 95 %" if several else "")
     times = {row.balancer: format_time(row.relative_time) for row in rows}
     return [
-        Column(metric, {row.balancer: row.result for row in rows}),
-        Column("seeds", {row.balancer: str(len(row.runs)) for row in rows}),
-        Column("time per step\n/ plain sum", times),
+        RankingColumn(metric, {row.balancer: row.result for row in rows}, "prose"),
+        RankingColumn("seeds", {row.balancer: str(len(row.runs)) for row in rows}),
+        RankingColumn("time per step\n/ plain sum", times),
     ]
 
 
-def detail_columns(rows: Sequence[Standing], goal: float | None = None) -> list[Column]:
+def detail_columns(rows: Sequence[Standing], goal: float | None = None) -> list[RankingColumn]:
     """What a ranking shows where there is something to show.
 
     Args:
@@ -60,40 +63,42 @@ def detail_columns(rows: Sequence[Standing], goal: float | None = None) -> list[
         _other_view(rows),
         _reached(rows, goal),
         _compute(rows),
-        Column("chosen on\nvalidation data", {row.balancer: row.choice for row in rows}),
+        RankingColumn(
+            "chosen on\nvalidation data", {row.balancer: row.choice for row in rows}, "prose"
+        ),
     ]
     return [column for column in found if any(column.cells.values())]
 
 
-def _against_plain_sum(rows: Sequence[Standing]) -> Column:
+def _against_plain_sum(rows: Sequence[Standing]) -> RankingColumn:
     plain = next((row for row in rows if row.balancer == PLAIN_SUM), None)
     if plain is None or len(plain.runs) < 2:
-        return Column("", {})
+        return RankingColumn("", {})
     gaps = {row.balancer: str(difference(row, plain)) for row in rows if row is not plain}
-    return Column("- plain sum\npaired ± 95 %", gaps)
+    return RankingColumn("- plain sum\npaired ± 95 %", gaps)
 
 
-def _other_view(rows: Sequence[Standing]) -> Column:
+def _other_view(rows: Sequence[Standing]) -> RankingColumn:
     view = other_view(rows)
-    return Column(
+    return RankingColumn(
         view.title.replace(" of ", "\nof "),
         {label: str(metric) for label, metric in view.metrics.items()},
     )
 
 
-def _reached(rows: Sequence[Standing], goal: float | None) -> Column:
+def _reached(rows: Sequence[Standing], goal: float | None) -> RankingColumn:
     if goal is None:
-        return Column("", {})
+        return RankingColumn("", {})
     counts = {row.balancer: str(reached(row, goal)) for row in rows}
-    return Column(f"reached {goal:g}\nprobability", counts)
+    return RankingColumn(f"reached {goal:g}\nprobability", counts)
 
 
-def _compute(rows: Sequence[Standing]) -> Column:
+def _compute(rows: Sequence[Standing]) -> RankingColumn:
     """Only where something was tried: else it is the price of a step once more."""
     if not any(row.choice for row in rows):
-        return Column("", {})
+        return RankingColumn("", {})
     spent = {row.balancer: format_time(row.compute) for row in rows}
-    return Column("all training\nin plain runs", spent)
+    return RankingColumn("all training\nin plain runs", spent)
 
 
 def format_time(ratio: float | None) -> str:

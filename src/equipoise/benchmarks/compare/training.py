@@ -148,8 +148,9 @@ def _take_steps(
 
 def _finish(trial: Trial, trainer: Trainer) -> None:
     if trial.finish is not None:
-        found = trainer.weights().items()
-        trial.finish({name: value if math.isfinite(value) else 1.0 for name, value in found})
+        weights = trainer.weights()
+        usable = all(math.isfinite(value) and value >= 0 for value in weights.values())
+        trial.finish(weights if usable else dict.fromkeys(weights, 1.0))
 
 
 def _is_sound(trial: Trial) -> bool:

@@ -54,6 +54,7 @@ def render(problem: Problem, diagnosis: Diagnosis) -> str:
         f"<h1>{escape(problem.name)}: {diagnosis.verdict}</h1>\n"
         f"<p>{escape(problem.description)}</p>\n"
         f"{diagnosis.summary.as_html()}\n"
-        f'<figure role="group" aria-label="{label}">{embed(figure, "diagnosis")}</figure>'
+        f'<figure role="group" tabindex="0" aria-label="{label}">'
+        f"{embed(figure, 'diagnosis')}</figure>"
     )
     return render_page(title, body)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from equipoise.benchmarks.problem import Problem, Trial
+from equipoise.benchmarks.problems.pictures import load_digits
 
 CLASSES = 10
 _TRAINING_SHARE = 0.8
@@ -60,7 +61,7 @@ def digits() -> Problem:
 
 def _start(seed: int) -> Trial:
     generator = torch.Generator().manual_seed(seed)
-    images, labels = _load_digits()
+    images, labels = load_digits()
     order = torch.randperm(len(images), generator=generator)
     training, test = order.tensor_split([int(_TRAINING_SHARE * len(order))])
     scales = _LARGEST_WEIGHT * torch.rand(CLASSES, generator=generator)
@@ -89,14 +90,6 @@ def _start(seed: int) -> Trial:
         right_weights={f"digit_{c}": float(1 / scale) for c, scale in enumerate(scales)},
         kpis=kpis,
     )
-
-
-def _load_digits() -> tuple[Tensor, Tensor]:
-    from sklearn.datasets import load_digits
-
-    images, labels = load_digits(return_X_y=True)
-    pixels = torch.tensor(images, dtype=torch.float32).reshape(-1, 1, 8, 8)
-    return pixels / 16, torch.tensor(labels, dtype=torch.int64)
 
 
 def _build_model() -> nn.Sequential:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import sys
+import threading
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import TypeAlias
@@ -52,7 +55,8 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs, assignment), daemon=True)
-        self.process.start()
+        with _without_interrupts():
+            self.process.start()
         theirs.close()  # or the end of the process would not be heard
         self.cell: Cell | None = None
 
@@ -80,11 +84,23 @@ class Worker:
         return self.process.exitcode
 
 
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Ctrl-C is the parent's to answer: a process started here ignores it from its first moment."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # where signals cannot be set; the process will show a traceback of its own
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _work(connection: Connection, assignment: Assignment) -> None:
     """The worker's side: it ends when the parent does, however that ends."""
     import torch
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     sys.path[:] = assignment.path
     torch.set_num_threads(assignment.threads)
     try:

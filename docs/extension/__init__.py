@@ -1,0 +1,1 @@
+"""What the site has that no page says: formulas, navigation, pages made from the library."""

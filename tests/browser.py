@@ -1,0 +1,156 @@
+"""A real browser for tests of pages: Chromium without window and network, asked over a pipe."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+PHONE, DESKTOP = (390, 844), (1300, 900)
+
+
+class Browser:
+    """One tab, driven by the DevTools protocol over the pipes that Chromium was started with.
+
+    Args:
+        asked: File descriptor that commands are written to.
+        answered: File descriptor that answers and events are read from.
+    """
+
+    def __init__(self, asked: int, answered: int) -> None:
+        self._asked, self._answered = asked, answered
+        self._numbers = itertools.count(1)
+        self._rest, self._session = b"", ""
+        self.complaints: list[str] = []
+        targets = self("Target.getTargets")["targetInfos"]
+        (tab,) = [target["targetId"] for target in targets if target["type"] == "page"]
+        attached = self("Target.attachToTarget", targetId=tab, flatten=True)
+        self._session = attached["sessionId"]
+        for domain in ("Page", "Runtime", "Log"):
+            self(f"{domain}.enable")
+
+    def __call__(self, method: str, **parameters: object) -> dict:
+        """Sends one command and waits for its answer."""
+        number = next(self._numbers)
+        command = {"id": number, "method": method, "params": parameters}
+        if self._session:
+            command["sessionId"] = self._session
+        os.write(self._asked, json.dumps(command).encode() + b"\0")
+        while True:
+            message = self._next()
+            if message.get("id") == number:
+                assert "error" not in message, message
+                return message["result"]
+
+    def _next(self) -> dict:
+        while b"\0" not in self._rest:
+            piece = os.read(self._answered, 1 << 16)
+            assert piece, "the browser has ended"
+            self._rest += piece
+        first, _, self._rest = self._rest.partition(b"\0")
+        message = json.loads(first)
+        if message.get("method") in ("Log.entryAdded", "Runtime.exceptionThrown"):
+            self.complaints.append(json.dumps(message["params"]))
+        return message
+
+    def open(self, page: Path, size: tuple[int, int], *, dark: bool = False) -> None:
+        """Opens a page at a size in CSS pixels and waits until its pictures are drawn."""
+        width, height = size
+        self(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self("Emulation.setEmulatedMedia", features=[scheme])
+        self("Page.navigate", url=page.as_uri())
+        self.wait_for("document.readyState === 'complete' && !!window.Plotly")
+        self.wait_for(
+            "[...document.querySelectorAll('.plotly-graph-div')].every("
+            "(plot) => plot.querySelector('.main-svg'))"
+        )
+
+    def wait_for(self, condition: str, seconds: float = 60.0) -> None:
+        """Waits until a JavaScript expression is true."""
+        end = time.monotonic() + seconds
+        while not self.ask(condition):
+            assert time.monotonic() < end, f"never true: {condition}"
+            time.sleep(0.02)
+
+    def ask(self, expression: str) -> object:
+        """The value of a JavaScript expression, by value."""
+        answer = self(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        return answer["result"].get("value")
+
+    def press(self, key: str, code: int) -> None:
+        """Presses a key, as somebody without a mouse does."""
+        for kind in ("rawKeyDown", "keyUp"):
+            self(
+                "Input.dispatchKeyEvent",
+                type=kind,
+                key=key,
+                code=key,
+                windowsVirtualKeyCode=code,
+            )
+
+    def photograph(self, path: Path) -> None:
+        """The whole page as a PNG, for whoever wants to look."""
+        shot = self("Page.captureScreenshot", captureBeyondViewport=True)
+        path.write_bytes(base64.b64decode(shot["data"]))
+
+
+@contextmanager
+def browser(profile: Path) -> Iterator[Browser]:
+    """A fresh browser.
+
+    Args:
+        profile: A folder for what it keeps.
+    """
+    (theirs_in, asked), (answered, theirs_out) = os.pipe(), os.pipe()
+
+    # Chromium reads commands from descriptor 3 and answers on 4; a shell puts the pipes there.
+    given = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (theirs_in, theirs_out)]
+    process = subprocess.Popen(
+        [
+            *("bash", "-c", 'exec "$@" 3<&{} 4>&{}'.format(*given), "bash"),
+            CHROMIUM or "chromium",
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--host-resolver-rules=MAP * ~NOTFOUND",
+            f"--user-data-dir={profile}",
+            "--remote-debugging-pipe",
+            "about:blank",
+        ],
+        pass_fds=given,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    for end in (theirs_in, theirs_out, *given):
+        os.close(end)
+    try:
+        yield Browser(asked, answered)
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+        os.close(asked)
+        os.close(answered)
