@@ -8,6 +8,13 @@ from scripts.evidence.claim import Claim
 from scripts.evidence.findings import Findings, Row
 
 _NOTE = "<!-- Written by `make evidence`; edit the claims. -->"
+_INTRODUCTION = """\
+Does balancing help, on which problem, which method, at what cost? Each page has a claim of the
+field, a comparison that anyone can repeat, and what it showed; what did not hold stands first."""
+_LEGEND = """\
+`+` better than the plain sum and `−` worse (paired t-tests, Holm's correction), `·` not told from
+it; bold: among those of which none can be told to be the best; `×` some run failed; the number is
+the time of a step over that of the plain sum."""
 _SIGNS = {"better": "+", "worse": "−", "alike": "·", "": ""}
 
 
@@ -25,22 +32,23 @@ def overview(found: Sequence[tuple[Claim, Findings]]) -> str:
         f"| {findings.seeds} |"
         for claim, findings in claims
     ]
-    return "\n\n".join(
-        [
-            _NOTE,
-            "# Evidence",
-            "Does balancing help, on which problem, which method, at what cost? Each page has a "
-            "claim of the field, a comparison that anyone can repeat, and what it showed; those "
-            "that did not hold stand first.",
-            "\n".join(lines),
-            "## Methods over problems",
-            "`+` better than the plain sum and `−` worse (paired t-tests, Holm's correction), `·` "
-            "not told from it; bold: among those of which none can be told to be the best; `×` "
-            "some run failed; the number is the time of a step over that of the plain sum.",
-            methods_table([findings for _, findings in found]),
-            "```{toctree}\n:hidden:\n\n" + "\n".join(claim.name for claim, _ in claims) + "\n```",
-        ]
-    ) + "\n"
+    return (
+        "\n\n".join(
+            [
+                _NOTE,
+                "# Evidence",
+                _INTRODUCTION,
+                "\n".join(lines),
+                "## Methods over problems",
+                _LEGEND,
+                methods_table([findings for _, findings in found]),
+                "```{toctree}\n:hidden:\n\n"
+                + "\n".join(claim.name for claim, _ in claims)
+                + "\n```",
+            ]
+        )
+        + "\n"
+    )
 
 
 def methods_table(all_findings: Sequence[Findings]) -> str:

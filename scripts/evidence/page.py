@@ -31,8 +31,7 @@ def claim_page(claim: Claim, findings: Findings) -> str:
         results_table(findings),
         *_remarks(claim),
         "## Repeat it",
-        f"`python -m scripts.evidence {claim.name}` runs the plan in "
-        f"[`{claim.name}.yaml`](claims/{claim.name}.yaml) and writes this page again.",
+        _repeat(claim.name),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -76,6 +75,13 @@ def _cells(row: Row) -> list[str]:
 
 def _line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _repeat(name: str) -> str:
+    return (
+        f"`python -m scripts.evidence {name}` runs the plan in [`{name}.yaml`](claims/{name}.yaml) "
+        "and writes this page again."
+    )
 
 
 def _remarks(claim: Claim) -> list[str]:

@@ -36,7 +36,12 @@ def test_a_claim_is_run_and_its_page_written(tmp_path) -> None:
     """In small: two seeds of one epoch."""
     claim = replace(
         CLAIMS["gradnorm-grid"],
-        plan={"problem": "toy_regression", "balancers": "equal,gradnorm", "static": 2, "retrain": True},
+        plan={
+            "problem": "toy_regression",
+            "balancers": "equal,gradnorm",
+            "static": 2,
+            "retrain": True,
+        },
     )
     pages = tmp_path / "pages"
     pages.mkdir()
