@@ -133,15 +133,23 @@ def verdicts(rows: Sequence[Standing], plain: Standing) -> Mapping[str, Verdict]
     adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
     return MappingProxyType(
         {
-            label: _verdict(row, plain, found[label], adjusted.get(label, 1.0))
+            label: relation(row, plain, found[label], adjusted.get(label, 1.0))
             for label, row in others.items()
         }
     )
 
 
-def _verdict(row: Standing, plain: Standing, found: Difference, p_value: float) -> Verdict:
-    if row.failed != plain.failed:
-        return "better" if row.failed < plain.failed else "worse"
+def relation(row: Standing, other: Standing, found: Difference, p_value: float) -> Verdict:
+    """What may be said of a method beside another one.
+
+    Args:
+        row: The method.
+        other: What it is held against.
+        found: Their difference.
+        p_value: Of the difference, corrected where several are read together.
+    """
+    if row.failed != other.failed:
+        return "better" if row.failed < other.failed else "worse"
     if p_value >= 1 - CONFIDENCE:
         return "alike"
     return "better" if _is_better(found, row) else "worse"

@@ -155,6 +155,7 @@ def _start(seed: int, parts: Parts, corners: Tensor, steps: int) -> Trial:
         data=(),
         compute_losses=position,
         evaluate=evaluate,
+        validate=evaluate,  # nothing is learned from data: what is minimised is what counts
         step=step,
         optimizer=torch.optim.SGD,
     )

@@ -16,6 +16,7 @@ _HIDDEN = 100
 _HIDDEN_LAYERS = 4
 _TRAINING_SAMPLES = 10_000
 _TEST_SAMPLES = 1_000
+_VALIDATION_SAMPLES = 1_000
 
 
 def toy_regression() -> Problem:
@@ -93,11 +94,16 @@ def _start(seed: int, scales: tuple[float, ...]) -> Trial:
     generator = torch.Generator().manual_seed(seed)
     common = 10**0.5 * torch.randn(OUTPUTS, INPUTS, generator=generator)
     own = 3.5**0.5 * torch.randn(len(scales), OUTPUTS, INPUTS, generator=generator)
-    inputs = torch.randn(_TRAINING_SAMPLES + _TEST_SAMPLES, INPUTS, generator=generator)
+    counts = [_TRAINING_SAMPLES, _TEST_SAMPLES, _VALIDATION_SAMPLES]
+    judged = torch.randn(_TRAINING_SAMPLES + _TEST_SAMPLES, INPUTS, generator=generator)
+    # Drawn last, so that what is validated with changes nothing else.
+    held_out = torch.randn(_VALIDATION_SAMPLES, INPUTS, generator=generator)
+    inputs = torch.cat([judged, held_out])
     targets = torch.tensor(scales).reshape(-1, 1, 1) * torch.tanh(inputs @ (common + own).mT)
-    training, test = inputs.split([_TRAINING_SAMPLES, _TEST_SAMPLES])
     # Samples first, so that a batch is a slice of both tensors.
-    training_targets, test_targets = targets.transpose(0, 1).split([len(training), len(test)])
+    training, test, validation = zip(
+        inputs.split(counts), targets.transpose(0, 1).split(counts), strict=True
+    )
     model = _TrunkAndHeads(len(scales))
 
     def compute_losses(x: Tensor, y: Tensor) -> Mapping[str, Tensor]:
@@ -105,14 +111,15 @@ def _start(seed: int, scales: tuple[float, ...]) -> Trial:
         return {f"task_{i}": error for i, error in enumerate(errors)}
 
     @torch.no_grad()
-    def test_losses() -> Tensor:
-        return torch.stack(list(compute_losses(test, test_targets).values())).double()
+    def losses_on(samples: tuple[Tensor, ...]) -> Tensor:
+        return torch.stack(list(compute_losses(*samples).values())).double()
 
-    initial = test_losses()
+    initial, initial_on_validation = losses_on(test), losses_on(validation)
     return Trial(
         model=model,
-        data=(training, training_targets),
+        data=training,
         compute_losses=compute_losses,
-        evaluate=lambda: float((test_losses() / initial).sum()),
+        evaluate=lambda: float((losses_on(test) / initial).sum()),
+        validate=lambda: float((losses_on(validation) / initial_on_validation).sum()),
         right_weights={f"task_{i}": scale**-2 for i, scale in enumerate(scales)},
     )
