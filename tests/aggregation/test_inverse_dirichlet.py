@@ -28,7 +28,7 @@ def slow(rows, weights, alpha, above):
         ({"alpha": 0.1}, lambda deviations: deviations[0]),
         ({"numerator": "largest"}, max),
     ],
-    ids=str,
+    ids=["reference", "alpha", "largest"],
 )
 def test_weights_follow_the_formula_over_a_training(options, above) -> None:
     balancer = eq.InverseDirichlet(["a", "b", "c"], **options)

@@ -6,7 +6,8 @@ from rich.console import Console
 
 from equipoise.benchmarks.compare.checking import check
 from equipoise.benchmarks.compare.comparison import compare
-from equipoise.benchmarks.compare.console import LiveBars, ranking_table, weights_table
+from equipoise.benchmarks.compare.console import ranking_table, weights_table
+from equipoise.benchmarks.compare.live_bars import LiveBars
 from equipoise.benchmarks.compare.statistics import standings
 
 
