@@ -19,7 +19,7 @@ EXTRAS := all,test,dev,docs
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help environment demo test quick check format bench prices choices picture docs
+.PHONY: help environment demo test quick check format bench prices choices picture evidence docs
 .PHONY: test-torch workflows build release-check clean
 
 help:
@@ -75,6 +75,11 @@ choices: environment
 # The prices on the pages of methods, from what `make bench` measured.
 prices: environment
 	$(BIN)/python scripts/price.py $(BENCH_OUT)/bench.json docs/prices.json
+
+# Claims of the field put to the test: hours. Finished runs are kept, so it can be stopped; one claim
+# is run by `python -m scripts.evidence NAME`, a version of a minute by `--small`.
+evidence: environment
+	$(BIN)/python -m scripts.evidence
 
 # The site. Every page is read anew, for a page that is not read again repeats none of its warnings.
 docs: environment
