@@ -31,8 +31,8 @@ def in_transformers(trainer: BalancedTrainer) -> eq.Balancer:
     return trainer.balancer
 
 
-def in_deepxde(kind: type[Balance]) -> eq.Balancer:
-    return kind(goal()).balancer
+def in_deepxde(kind: type[Balance], optimizer: eq.MTAdam) -> Balance:
+    return kind(optimizer) if optimizer.names else kind(goal())
 
 
 class Accelerator:
