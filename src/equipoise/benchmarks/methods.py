@@ -244,24 +244,23 @@ def _parse_option(method: str, text: str) -> tuple[str, OptionValue]:
             f"The option {key!r} of {method!r} can only be given in code, as {call}; "
             f"it is {known[key].annotation}."
         )
-    read = _read(value)
-    if not known[key].admits(read) and known[key].admits(value):
-        return key, value  # a loss may be called 0: where a word is wanted, a number is one
-    if not known[key].admits(read):
-        choices = ", ".join(map(str, known[key].choices)) or known[key].annotation
-        nearest = did_you_mean(value, map(str, known[key].choices))
-        raise RequestError(
-            f"{method}:{key}={value}: the option {key!r} takes {choices}. {nearest}".rstrip()
-        )
-    return key, read
+    alternatives = [part.strip() for part in value.split("|") if part.strip()] or [value]
+    read = [_read_as(method, key, known[key], part) for part in alternatives]
+    distinct = tuple({_write(each): each for each in read}.values())
+    return key, Choice(distinct) if len(distinct) > 1 else distinct[0]
 
 
-def _read(text: str) -> OptionValue:
-    if "|" not in text:
-        return _read_one(text)
-    values = [_read_one(part.strip()) for part in text.split("|") if part.strip()]
-    distinct = tuple({_write(value): value for value in values}.values())
-    return Choice(distinct) if len(distinct) > 1 else distinct[0] if distinct else text
+def _read_as(method: str, key: str, spec: OptionSpec, value: str) -> Scalar:
+    read = _read_one(value)
+    if spec.admits(read):
+        return read
+    if spec.admits(value):
+        return value  # a loss may be called 0: where a word is wanted, a number is one
+    choices = ", ".join(map(str, spec.choices)) or spec.annotation
+    nearest = did_you_mean(value, map(str, spec.choices))
+    raise RequestError(
+        f"{method}:{key}={value}: the option {key!r} takes {choices}. {nearest}".rstrip()
+    )
 
 
 def _read_one(text: str) -> Scalar:
