@@ -162,7 +162,7 @@ def test_check_tells_the_length_of_a_run(comparison):
 
 
 def test_check_meets_a_method_that_cannot_train_before_anything_is_run(comparison):
-    wrong = dataclasses.replace(comparison, methods=parse_methods("equal,gradnorm:alpha=x"))
-    with pytest.raises(RequestError, match="gradnorm:alpha=x cannot train small"):
+    wrong = dataclasses.replace(comparison, methods=parse_methods("equal,gradnorm:lr=-1"))
+    with pytest.raises(RequestError, match="gradnorm:lr=-1 cannot train small"):
         check(wrong)
     assert not comparison.folder.exists()
