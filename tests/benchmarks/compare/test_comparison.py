@@ -162,7 +162,15 @@ def test_check_tells_the_length_of_a_run(comparison):
 
 
 def test_check_meets_a_method_that_cannot_train_before_anything_is_run(comparison):
-    wrong = dataclasses.replace(comparison, methods=parse_methods("equal,gradnorm:lr=-1"))
-    with pytest.raises(RequestError, match="gradnorm:lr=-1 cannot train small"):
+    def start(seed):
+        trial = comparison.problem.start(seed)
+        near, far, *_ = trial.model.parameters()
+        apart = {"near": near.square().sum(), "far": far.square().sum()}
+        return dataclasses.replace(trial, compute_losses=lambda *_: apart)
+
+    problem = dataclasses.replace(comparison.problem, start=start)
+    methods = parse_methods("equal,upgrad")
+    wrong = dataclasses.replace(comparison, problem=problem, methods=methods)
+    with pytest.raises(RequestError, match="upgrad cannot train small: .*share"):
         check(wrong)
     assert not comparison.folder.exists()
