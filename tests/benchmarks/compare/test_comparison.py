@@ -171,6 +171,6 @@ def test_check_meets_a_method_that_cannot_train_before_anything_is_run(compariso
     problem = dataclasses.replace(comparison.problem, start=start)
     methods = parse_methods("equal,upgrad")
     wrong = dataclasses.replace(comparison, problem=problem, methods=methods)
-    with pytest.raises(RequestError, match="upgrad cannot train small: .*share"):
+    with pytest.raises(RequestError, match=r"upgrad cannot train small: .*share"):
         check(wrong)
     assert not comparison.folder.exists()
