@@ -57,7 +57,7 @@ class DBPINN(Aggregation):
 
     Differs from the authors' code where that divides by zero: a condition whose gradient is zero
     adds nothing to ``H``, one whose values were all zero has no difficulty, and where no condition
-    has a gradient, or the reference is absent, weights rest. Means of a loss are those of the
+    has a gradient, or the reference is absent or has none, weights rest. Means of a loss are those of the
     measured steps that had it. What is watched is what the losses share, not the linear layers
     alone.
     """
@@ -91,7 +91,7 @@ class DBPINN(Aggregation):
     def _weigh(self, values: Tensor, gradients: Gradients) -> Tensor:
         sizes = gradients.per_loss(_STATISTICS[self.statistic]).to(values.dtype)
         ratios, counted = self._ratios(sizes)
-        learns = self.is_reference.any() & counted.any()
+        learns = (self.is_reference @ sizes[:, 0] != 0) & counted.any()
         counts = self.counts + 1
         means = self.loss_means + (values - self.loss_means) / counts
         newest = ratios.sum() * self._shares(values, means)

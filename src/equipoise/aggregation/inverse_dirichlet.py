@@ -50,7 +50,7 @@ class InverseDirichlet(Aggregation):
 
     Differs from the paper in the numerator, as its authors' code does. Differs from that code in
     that a loss keeps its weight where its deviation is zero, and all keep theirs while the
-    reference is absent. What is watched is what the losses share, not the linear layers alone.
+    reference is absent or has no gradient. What is watched is what the losses share, not the linear layers alone.
     """
 
     looks_at: LooksAt = "norms"
@@ -82,7 +82,7 @@ class InverseDirichlet(Aggregation):
         known = torch.ones_like(deviations, dtype=torch.bool)
         if self.numerator == "reference":
             above = self.is_reference @ deviations
-            known = self.is_reference.any() & known
+            known = (above != 0) & known  # a residual without a gradient has no scale to give
         found = torch.where(deviations == 0, self.loss_weights, above / deviations)
         learned = (1 - self.alpha) * self.loss_weights + self.alpha * found
         self.loss_weights = torch.where(known, learned, self.loss_weights)

@@ -27,12 +27,12 @@ def written(tmp_path, expected: str):
         ("a better than b", ("a", "better than", "b")),
         ("a no worse than b", ("a", "no worse than", "b")),
         ("a worse than b", ("a", "worse than", "b")),
-        ("a:x=1, mean weights retrained level with b", None),
+        ("a:x=1 (mean weights retrained) level with b", None),
     ],
 )
 def test_what_is_expected_is_a_row_a_relation_and_a_row(tmp_path, line, parts) -> None:
     (expected,) = read_claim(written(tmp_path, f"'{line}'")).expected
-    wanted = parts or ("a:x=1, mean weights retrained", "level with", "b")
+    wanted = parts or ("a:x=1 (mean weights retrained)", "level with", "b")
     assert expected == Expected(*wanted)
     assert str(expected) == line
 
