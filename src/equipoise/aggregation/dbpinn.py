@@ -57,9 +57,9 @@ class DBPINN(Aggregation):
 
     Differs from the authors' code where that divides by zero: a condition whose gradient is zero
     adds nothing to ``H``, one whose values were all zero has no difficulty, and where no condition
-    has a gradient, or the reference is absent or has none, weights rest. Means of a loss are those of the
-    measured steps that had it. What is watched is what the losses share, not the linear layers
-    alone.
+    has a gradient, or the reference is absent or has none, weights rest. Means of a loss are those
+    of the measured steps that had it. What is watched is what the losses share, not the linear
+    layers alone.
     """
 
     looks_at: LooksAt = "norms"

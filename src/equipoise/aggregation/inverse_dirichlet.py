@@ -50,7 +50,8 @@ class InverseDirichlet(Aggregation):
 
     Differs from the paper in the numerator, as its authors' code does. Differs from that code in
     that a loss keeps its weight where its deviation is zero, and all keep theirs while the
-    reference is absent or has no gradient. What is watched is what the losses share, not the linear layers alone.
+    reference is absent or has no gradient. What is watched is what the losses share, not the linear
+    layers alone.
     """
 
     looks_at: LooksAt = "norms"

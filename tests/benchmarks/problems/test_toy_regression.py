@@ -45,3 +45,12 @@ def test_the_trunk_has_four_layers_of_100_units():
     model = start_trial(toy_regression(), 0).model
     shapes = [tuple(p.shape) for p in model.trunk.parameters() if p.ndim == 2]
     assert shapes == [(100, 250), (100, 100), (100, 100), (100, 100)]
+
+
+def test_validation_data_are_not_test_data() -> None:
+    trial = start_trial(toy_regression(), 0)
+    with torch.no_grad():
+        for parameter in trial.model.parameters():
+            parameter.mul_(0.5)
+    assert trial.validate() == pytest.approx(trial.evaluate(), rel=0.1)
+    assert trial.validate() != trial.evaluate()
