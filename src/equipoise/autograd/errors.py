@@ -89,7 +89,8 @@ def _is_freed(node: Node) -> bool:
     except RuntimeError:  # so answer operations that saved several
         return True
     alone = [one for one in kept if not isinstance(one, tuple)]
-    return bool(alone) and all(one.data is None for one in alone)
+    # Before torch 2.13 nothing tells it, and the error stays as autograd says it.
+    return bool(alone) and all(getattr(one, "data", one) is None for one in alone)
 
 
 def _explanation(message: str) -> str | None:
