@@ -6,7 +6,6 @@ from torch import nn
 
 import equipoise as eq
 
-
 names_losses = pytest.mark.skipif(
     not hasattr(torch._C._autograd.SavedTensor, "data"),
     reason="this release of torch does not tell what of a graph is freed",
