@@ -11,8 +11,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from equipoise.autograd import shared
-from equipoise.autograd.errors import warn_of_donated_buffers
-from equipoise.autograd.graph import Parting, edges_of, is_leaf, may_donate
+from equipoise.autograd.graph import Parting, edges_of, is_leaf
 from equipoise.autograd.inputs import Trained
 from equipoise.autograd.targets import Held, Target, Watched, Wrt
 from equipoise.balancer import Balancer, Decide, LooksAt, Outcome
@@ -24,7 +23,6 @@ from equipoise.gradients.meter import Meter, Needs
 from equipoise.gradients.update import Update
 from equipoise.learner import BalancerOptions, Step
 from equipoise.losses import Graphless, LossNames, Terms
-from equipoise.parallel import zero
 from equipoise.parallel.fsdp import ShardedModules
 from equipoise.parts.checks import check_choice
 from equipoise.parts.scaling import Scale
@@ -109,7 +107,6 @@ class Aggregation(Balancer):
             )
             raise ValueError(msg)
         self.heads = heads
-        self._asked_if_compiled = False
         self._overlapped = False  # at the representation, the gradients of two losses
         self._wrt: Held[Wrt] = Held(self.default_wrt if wrt is None else wrt)
         self._refuse_shards(ShardedModules(), self._wrt.named)
@@ -163,7 +160,7 @@ class Aggregation(Balancer):
         if watched is None:
             weights = decide(step, None)
             return Outcome(weights, self._weighted(how, step.terms, weights))
-        measured = self._measure(step.terms, watched, how)
+        measured = self._meter.run_before(step.terms, watched, how)
         if not self.weighting:
             return self._combined(step, how, measured)
         weights = self._decided(step, measured.gradients, decide)
@@ -219,21 +216,6 @@ class Aggregation(Balancer):
             )
         return [place for place in range(len(terms.present)) if place not in gradients.apart]
 
-    def _measure(self, terms: Terms, watched: Watched, how: BackwardPass) -> Measurement:
-        # Passes that end at the representation go through its compiled part once, all together.
-        if watched.heads is None and not self._asked_if_compiled:
-            self._asked_if_compiled = True
-            if shared.is_compiled(terms.tensors, may_donate):
-                warn_of_donated_buffers()
-        with zero.measuring(how.backward, watched.targets):
-            return self._meter.run(
-                terms,
-                watched,
-                retain_graph=how.retain_graph,
-                seed=how.seed(terms.tensors),
-                applies=how.backward is None,
-            )
-
     def _of_measured(
         self, how: BackwardPass, terms: Terms, measured: Measurement, weights: Tensor
     ) -> list[Update]:
@@ -242,7 +224,6 @@ class Aggregation(Balancer):
         return self._weighted(how, terms, weights) if update is None else [update]
 
     def _watch(self, terms: Terms, wrt: Wrt | None) -> Watched | None:
-        zero.refuse_partitioned(terms.tensors)
         watched = self._meter.watch(terms, self._wrt.named if wrt is None else wrt)
         if watched is not None:
             self._refuse_shards(self._meter.sharded, watched.targets)

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from equipoise.autograd import shared
-from equipoise.autograd.graph import SharingError
+from equipoise.autograd.errors import warn_of_donated_buffers
+from equipoise.autograd.graph import SharingError, may_donate
 from equipoise.autograd.inputs import Trained, named_once, trained_tensors
 from equipoise.autograd.shared import is_compiled
 from equipoise.autograd.targets import Held, Watched, Wrt
+from equipoise.gradients.apply import BackwardPass
 from equipoise.gradients.factored import FactoredGradients, ending_at, factorable
 from equipoise.gradients.gradients import Gradients
 from equipoise.gradients.measurement import Measurement
@@ -25,6 +27,7 @@ from equipoise.gradients.spread import SpreadPasses
 from equipoise.gradients.streamed import StreamedGradients
 from equipoise.gradients.watch import Watch
 from equipoise.losses import Terms
+from equipoise.parallel import zero
 from equipoise.parallel.fsdp import ShardedModules
 from equipoise.parallel.processes import Processes
 
@@ -57,6 +60,7 @@ class Meter:
         self.sharded = ShardedModules()
         self._watch = Watch(processes, self.sharded)
         self._rows: Tensor | None = None
+        self._asked_if_compiled = False
 
     def __deepcopy__(self, memo: dict[int, object]) -> Meter:
         """A copy starts afresh: what is kept belongs to one model."""
@@ -84,6 +88,31 @@ class Meter:
         leaves: dict[Tensor, Tensor] = {s: leaf for leaf, s in self.sharded.shards().items()}
         return {leaves.get(tensor, tensor) for tensor in trained_tensors(self._trained.named)}
 
+    def run_before(self, terms: Terms, watched: Watched, how: BackwardPass) -> Measurement:
+        """Measures the gradients of a step that goes backward afterwards.
+
+        Args:
+            terms: The losses of the step.
+            watched: Where to watch.
+            how: How it goes backward.
+
+        Returns:
+            As `run`.
+        """
+        # Passes that end at the representation go through its compiled part once, all together.
+        if watched.heads is None and not self._asked_if_compiled:
+            self._asked_if_compiled = True
+            if is_compiled(terms.tensors, may_donate):
+                warn_of_donated_buffers()
+        with zero.measuring(how.backward, watched.targets):
+            return self.run(
+                terms,
+                watched,
+                retain_graph=how.retain_graph,
+                seed=how.seed(terms.tensors),
+                applies=how.backward is None,
+            )
+
     def run(
         self,
         terms: Terms,
@@ -107,7 +136,9 @@ class Meter:
 
         Raises:
             SharingError: If no loss reaches the targets.
+            TypeError: If the model is partitioned by ZeRO 3: see `zero.refuse_partitioned`.
         """
+        zero.refuse_partitioned(terms.tensors)
         count = len(terms.present)
         apart = watched.apart
         keeps = self._keeps(count, watched, applies=applies)

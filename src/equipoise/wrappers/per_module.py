@@ -13,8 +13,6 @@ from torch import Tensor, nn
 
 from equipoise.aggregation.base import Aggregation
 from equipoise.aggregation.observing import ObservingAggregation
-from equipoise.autograd.errors import warn_of_donated_buffers
-from equipoise.autograd.graph import may_donate
 from equipoise.autograd.shared import is_compiled, not_reaching
 from equipoise.autograd.targets import Held, Target, Watched, Wrt, listed
 from equipoise.balancer import Balancer, Decide, Outcome
@@ -106,7 +104,6 @@ class PerModule(Wrapper):
         self._part_names = tuple(kept)
         self.parts = nn.ModuleDict({_key(name): copy.deepcopy(balancer) for name in parts})
         self._meter = _meter(balancer, self.processes)
-        self._asked_if_compiled = False
 
     @property
     def part_weights(self) -> dict[str, dict[str, float]]:
@@ -147,18 +144,8 @@ class PerModule(Wrapper):
         if watched is None:
             plain = replace(how.weighted(terms, factors), retain_graph=is_compiled(terms.tensors))
             return Outcome(factors, [plain])
-        if not self._asked_if_compiled:
-            self._asked_if_compiled = True
-            if is_compiled(terms.tensors, may_donate):
-                warn_of_donated_buffers()
         watched, parts = self._sorted(watched, len(terms.present))
-        measured = self._meter.run(
-            terms,
-            watched,
-            retain_graph=how.retain_graph,
-            seed=how.seed(terms.tensors),
-            applies=how.backward is None,
-        )
+        measured = self._meter.run_before(terms, watched, how)
         gradients = measured.gradients
         seen = gradients.scaled(factors)
         combined = torch.cat([self._of_part(part, step, values, seen) for part in parts])
