@@ -16,6 +16,32 @@ from pathlib import Path
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 PHONE, DESKTOP = (390, 844), (1300, 900)
+WITHOUT_NETWORK = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND",
+)
+
+
+def opened(page: Path, profile: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """A page as a browser without a network shows it: what it drew, and what it had to say."""
+    command = [
+        CHROMIUM or "chromium",
+        *WITHOUT_NETWORK,
+        "--enable-logging=stderr",
+        f"--user-data-dir={profile}",
+        "--virtual-time-budget=10000",
+        *options,
+        "--dump-dom",
+        page.as_uri(),
+    ]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
 
 
 class Browser:
@@ -128,15 +154,7 @@ def browser(profile: Path) -> Iterator[Browser]:
         [
             *("bash", "-c", 'exec "$@" 3<&{} 4>&{}'.format(*given), "bash"),
             CHROMIUM or "chromium",
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-quic",
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            "--host-resolver-rules=MAP * ~NOTFOUND",
+            *WITHOUT_NETWORK,
             f"--user-data-dir={profile}",
             "--remote-debugging-pipe",
             "about:blank",

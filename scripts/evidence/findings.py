@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -152,7 +153,7 @@ def _rounded(number: float | None) -> float | None:
 def _curve(row: Standing) -> dict[str, list[float | None]]:
     sound = [run for run in row.runs if not run.failed] or row.runs
     curve = mean_curve(sound[0].metric_steps, [run.metric_curve for run in sound])
-    means = [float(f"{mean:.4g}") if mean == mean else None for mean in curve.means]  # noqa: PLR0124
+    means = [None if math.isnan(mean) else float(f"{mean:.4g}") for mean in curve.means]
     return {"means": means, "half_widths": [float(f"{w:.3g}") for w in curve.half_widths]}
 
 
@@ -186,7 +187,7 @@ def _one_judged(expected: Expected, found: str, gap: str) -> Judged:
 
 
 def write_findings(path: Path, findings: Findings) -> None:
-    """Keeps findings as JSON, a line for each name, so that what changed can be seen."""
+    """Keeps findings as JSON, a line for each name, so that changes can be seen."""
     lines = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in asdict(findings).items()]
     path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 

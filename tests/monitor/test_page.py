@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 
 import pytest
 import torch
@@ -10,9 +8,9 @@ import torch
 import equipoise as eq
 from equipoise.monitor.history import RecordError, read_history
 from equipoise.monitor.page import render
+from tests.browser import CHROMIUM, opened
 from tests.monitor.test_history import HEADER
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ALWAYS = ("Losses", "Weights", "Who moves the shared parameters", "Which gradients agree")
 
 
@@ -136,28 +134,6 @@ def test_a_recorder_without_a_folder_asks_where(balancer, train) -> None:
     train(balancer, 1)
     with pytest.raises(ValueError, match="This recorder has no folder; say where"):
         recorder.report()
-
-
-def opened(page, profile, *options: str) -> subprocess.CompletedProcess:
-    command = [
-        CHROMIUM,
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--enable-logging=stderr",
-        "--host-resolver-rules=MAP * ~NOTFOUND",
-        f"--user-data-dir={profile}",
-        "--virtual-time-budget=10000",
-        *options,
-        "--dump-dom",
-        page.as_uri(),
-    ]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium here to open the page with")

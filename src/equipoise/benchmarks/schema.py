@@ -8,7 +8,10 @@ import types
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from equipoise.benchmarks.refusal import RequestError
 
 Read = TypeVar("Read")
 
@@ -43,6 +46,27 @@ def read_json(text: str | bytes) -> object:
 
 def _refuse(constant: str) -> object:
     raise ValueError(f"{constant} is no number in JSON")
+
+
+def read_kept(kind: type[Read], path: Path) -> Read | None:
+    """What a file keeps.
+
+    Args:
+        kind: As for `conform`.
+        path: Of the file.
+
+    Returns:
+        Its value; ``None`` where there is no such file.
+
+    Raises:
+        RequestError: If the file is there and holds something else, or cannot be read.
+    """
+    try:
+        return conform(kind, read_json(path.read_bytes())) if path.exists() else None
+    except OSError as error:
+        raise RequestError(f"{path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise RequestError(f"{path} cannot be read ({error}); correct or delete it.") from error
 
 
 def conform(kind: type[Read], value: object, place: str = "it") -> Read:

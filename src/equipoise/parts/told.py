@@ -30,15 +30,11 @@ def remembers(constructor: ConstructorT) -> ConstructorT:
     Returns:
         The same, with the options in ``_told``; the outermost of several has the last word.
     """
-    signature = inspect.signature(constructor)
+    signature, understood = inspect.signature(constructor), understands(constructor)
 
     @wraps(constructor)
     def told(self: Any, *args: Any, **options: Any) -> None:  # noqa: ANN401
-        try:
-            constructor(self, *args, **options)
-        except TypeError as error:
-            _propose(type(self), error)
-            raise
+        understood(self, *args, **options)
         given = signature.bind(self, *args, **options)
         self.__dict__["_told"] = dict(_said(signature, given, type(self)))
 

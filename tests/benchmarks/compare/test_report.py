@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import shutil
-import subprocess
 
 import pytest
 
@@ -17,8 +15,8 @@ from equipoise.benchmarks.compare.step_times import Prices
 from equipoise.benchmarks.compare.timing_file import write_timing
 from equipoise.benchmarks.refusal import RequestError
 from tests.benchmarks.compare.conftest import EXPERIMENT, OPTIONS
+from tests.browser import CHROMIUM, opened
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 PICTURES = ("ranking", "metric", "losses", "weights")
 
 
@@ -109,24 +107,7 @@ def test_references_alone_have_a_headline_too(runs):
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium here to open the report with")
 def test_a_browser_without_network_draws_every_picture(folder, tmp_path):
     page = write_report(folder)
-    command = [
-        CHROMIUM,
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--enable-logging=stderr",
-        "--host-resolver-rules=MAP * ~NOTFOUND",
-        f"--user-data-dir={tmp_path / 'profile'}",
-        "--virtual-time-budget=10000",
-        "--dump-dom",
-        page.as_uri(),
-    ]
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    shown = opened(page, tmp_path / "profile")
     for picture in PICTURES:
         part = shown.stdout.split(f'id="{picture}"', 1)[1]
         assert "main-svg" in part.split("</figure>", 1)[0]

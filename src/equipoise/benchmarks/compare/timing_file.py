@@ -10,8 +10,7 @@ from equipoise.benchmarks.compare.fingerprint import UNKNOWN, Fingerprint
 from equipoise.benchmarks.compare.request import TrainingOptions
 from equipoise.benchmarks.compare.run import Experiment
 from equipoise.benchmarks.compare.step_times import UNPRICED, Prices
-from equipoise.benchmarks.refusal import RequestError
-from equipoise.benchmarks.schema import conform, read_json
+from equipoise.benchmarks.schema import read_kept
 from equipoise.pages.files import write_atomically
 
 FILE_NAME = "timing.json"
@@ -45,13 +44,7 @@ def read_timing(folder: Path, experiment: Experiment) -> Prices:
     Raises:
         RequestError: If the file is there and holds something else.
     """
-    path = folder / FILE_NAME
-    try:
-        kept = conform(_Kept, read_json(path.read_bytes())) if path.exists() else None
-    except OSError as error:
-        raise RequestError(f"{path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise RequestError(f"{path} cannot be read ({error}); correct or delete it.") from error
+    kept = read_kept(_Kept, folder / FILE_NAME)
     if kept is None or kept.experiment != experiment:
         return UNPRICED
     return Prices(kept.ratios, kept.plain_step)

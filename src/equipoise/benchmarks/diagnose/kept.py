@@ -7,8 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from equipoise.benchmarks.compare.run import Experiment
-from equipoise.benchmarks.refusal import RequestError
-from equipoise.benchmarks.schema import conform, read_json
+from equipoise.benchmarks.schema import read_kept
 from equipoise.monitor.diagnosis_summary import Summary
 from equipoise.pages.files import write_atomically
 
@@ -36,13 +35,7 @@ def read_diagnosis(folder: Path, experiment: Experiment) -> Summary | None:
     Raises:
         RequestError: If the file is there and cannot be read.
     """
-    path = folder / FILE_NAME
-    try:
-        kept = conform(_Kept, read_json(path.read_bytes())) if path.exists() else None
-    except OSError as error:
-        raise RequestError(f"{path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise RequestError(f"{path} cannot be read ({error}); correct or delete it.") from error
+    kept = read_kept(_Kept, folder / FILE_NAME)
     return kept.summary if kept and kept.experiment == experiment else None
 
 
