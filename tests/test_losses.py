@@ -110,6 +110,12 @@ def test_numbers_a_loss_come_by_name_in_order_or_once_for_all() -> None:
     assert per_loss(5.0, names, "x").tolist() == [5.0, 5.0]
 
 
+@pytest.mark.parametrize("given", [{"a": "1e-3", "b": 1.0}, "ab", ["1", "2"], None])
+def test_text_in_the_place_of_numbers_a_loss_is_refused_by_name(given) -> None:
+    with pytest.raises((TypeError, ValueError), match="`x` is .*; give numbers, one for each of a"):
+        per_loss(given, ("a", "b"), "x")
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [

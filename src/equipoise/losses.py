@@ -100,7 +100,11 @@ def per_loss(
     elif isinstance(given, int | float):
         given = [float(given)] * len(names)
     _refuse_trainable(given, argument)
-    numbers = torch.as_tensor(given, dtype=torch.float64, device="cpu").detach().clone()
+    try:
+        numbers = torch.as_tensor(given, dtype=torch.float64, device="cpu").detach().clone()
+    except (TypeError, ValueError) as error:
+        msg = f"`{argument}` is {given!r}; give numbers, one for each of {', '.join(names)}."
+        raise type(error)(msg) from error
     if numbers.shape != (len(names),):
         msg = (
             f"`{argument}` needs {len(names)} numbers, one for each of {', '.join(names)}; "
@@ -361,7 +365,7 @@ def _by_position(losses: Losses, names: tuple[str, ...]) -> Sequence[Tensor | fl
 
 
 def _refuse_trainable(given: Sequence[float] | Tensor, argument: str) -> None:
-    members = [given] if isinstance(given, Tensor) else given
+    members = given if isinstance(given, Sequence) else [given]
     if any(isinstance(member, Tensor) and member.requires_grad for member in members):
         msg = (
             f"`{argument}` requires grad, but no optimizer trains the numbers that a method is "

@@ -125,6 +125,8 @@ class MultiTermOptimizer(Recorded, Generic[BucketT]):
             ValueError: If a hyperparameter is out of range, or names are missing.
         """
         super().add_param_group(param_group)
+        # A configuration's own kind of list would not be loaded with `weights_only=True`.
+        param_group["betas"] = tuple(param_group["betas"])
         try:
             self._check_group(param_group)
         except ValueError:
