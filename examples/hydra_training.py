@@ -1,9 +1,9 @@
 """Hydra: the method is a group of the configuration, and each of its options an override.
 
-    pip install equipoise hydra-core
-    python examples/hydra_training.py balancer=uncertainty
-    python examples/hydra_training.py balancer=gradnorm balancer.alpha=1.5
-    python examples/hydra_training.py --multirun balancer=equal,gradnorm,uncertainty
+pip install equipoise hydra-core
+python examples/hydra_training.py balancer=uncertainty
+python examples/hydra_training.py balancer=gradnorm balancer.alpha=1.5
+python examples/hydra_training.py --multirun balancer=equal,gradnorm,uncertainty
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ INTRODUCTION = (
     "difference with its 95 % interval, and whether it may be called one after Holm's correction "
     "over all methods of the comparison. Where it lost stands here as well."
 )
-HEAD = "| problem | written | beside the plain sum | difference | metric | seeds | in the test of |"
+HEAD = "| problem | beside the plain sum | written | metric | in the test of |"
 
 
 @cache
@@ -45,19 +45,22 @@ def evidence_section(method: str) -> list[str]:
     ]
     if not rows:
         return []
-    table = "\n".join([HEAD, "| --- | --- | --- | ---: | --- | ---: | --- |", *rows])
-    return ["## Evidence", INTRODUCTION, table, "[All methods over all problems](../evidence/index.md)"]
+    table = "\n".join([HEAD, "| --- | --- | --- | --- | --- |", *rows])
+    return [
+        "## Evidence",
+        INTRODUCTION,
+        table,
+        "[All methods over all problems](../evidence/index.md)",
+    ]
 
 
 def _line(claim: Claim, findings: Findings, row: Row) -> str:
     better = "higher" if findings.higher_is_better else "lower"
     cells = (
         findings.problem,
+        f"**{row.verdict}** {row.against_plain}" if row.verdict else row.result,
         f"`{row.label}`".replace("|", "\\|"),
-        f"**{row.verdict}**" if row.verdict else row.result,
-        row.against_plain,
-        f"{findings.metric} ({better} is better)",
-        str(findings.seeds),
+        f"{findings.metric} ({better} is better), {findings.seeds} seeds",
         f"[{claim.title}](../evidence/{claim.name}.md)",
     )
     return f"| {' | '.join(cells)} |"

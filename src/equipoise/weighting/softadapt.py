@@ -28,6 +28,12 @@ class SoftAdapt(Weighting):
     with :math:`f_i = 1`; ``"normalized"`` divides the slopes by their sum first;
     ``"loss_weighted"`` has :math:`f_i` the mean of the stored values. The weights sum to 1.
 
+    A slope has the unit of its loss. Where losses differ in scale, so do the noises of their slopes,
+    and the softmax is nearly one-hot on whichever large loss last went up: with wrong weights on
+    handwritten digits, ``"original"`` reaches an accuracy of 0.16 where the plain sum has 0.54.
+    Take ``variant="normalized", source="paper"`` there, whose exponents lie within ``beta`` of zero,
+    or ``scale="first_value"``; ``"original"`` is for losses of one unit and size.
+
     Args:
         losses: How many losses there are, or their unique names.
         beta: Inverse temperature; authors' code: 0.1. Negative: the fastest falling loss most.
