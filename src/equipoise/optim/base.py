@@ -484,9 +484,9 @@ class MultiTermOptimizer(Recorded, Generic[BucketT]):
         if self.state or not still or self.names is None:
             msg = (
                 f"`step` needs gradients from `{type(self).__name__}.backward(losses)`: call it in "
-                "the place of `loss.backward()`; inside Accelerate, Lightning or Transformers, call "
-                "what `equipoise.integrations` has for it. To load a distributed checkpoint into a "
-                "new optimizer, build it with `losses=`."
+                "the place of `loss.backward()`; inside Accelerate, Lightning or Transformers, "
+                "call what `equipoise.integrations` has for it. To load a distributed checkpoint "
+                "into a new optimizer, build it with `losses=`."
             )
             raise RuntimeError(msg)
         self._buckets(given)
