@@ -86,7 +86,9 @@ def _aligned(rows: Rows) -> str:
 
 def _html_table(rows: Rows) -> str:
     head, *body = rows
-    heads = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
+    first, *others = map(escape, head)
+    heads = f'<th scope="col" class="name">{first}</th>'
+    heads += "".join(f'<th scope="col">{cell}</th>' for cell in others)
     lines = "".join(
         f'<tr><th scope="row">{escape(name)}</th>'
         + "".join(f"<td>{escape(cell)}</td>" for cell in cells)

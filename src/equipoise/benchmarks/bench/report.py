@@ -60,7 +60,7 @@ def render(bench: Bench) -> str:
 
 def _figure(html: str, label: str) -> str:
     said = f"Time and memory of a step: {label}"
-    return f'<figure role="group" tabindex="0" aria-label="{said}">{html}</figure>'
+    return f'<figure class="fits" role="group" tabindex="0" aria-label="{said}">{html}</figure>'
 
 
 def _table(prices: Sequence[Price]) -> str:
