@@ -20,20 +20,18 @@ def glance_table(found: Sequence[Finding]) -> str:
     Returns:
         The rows of an HTML table, the head among them.
     """
-    heads = ["problem", "judged by", *(name.removeprefix("the ") for name in REFERENCES.values())]
-    lines = [_glance_row(each) for each in found]
-    return _table([*heads, "method", "its result"], lines)
+    references = [name.removeprefix("the ") for name in REFERENCES.values()]
+    return _table(["problem", "its method", *references], [_glance_row(each) for each in found])
 
 
 def _glance_row(found: Finding) -> str:
+    better = "higher" if found.rows[0].runs[0].problem.higher_is_better else "lower"
+    judged = f'<span class="caption">{escape(found.metric)}, {better} is better</span>'
     link = f'<a href="#{found.part.name}">{escape(found.part.title)}</a>'
-    known = found.references
-    own = found.by_label.get(found.part.method)
+    known, own = found.references, found.by_label.get(found.part.method)
+    method = "" if own is None else f"{own.title}: {own.result}"
     results = [known[label].result if label in known else "not known" for label in REFERENCES]
-    method = ["", ""] if own is None else [own.title, own.result]
-    better = found.rows[0].runs[0].problem.higher_is_better
-    judged = f"{found.metric}, {'higher' if better else 'lower'} is better"
-    return _row(link, [judged, *results, *method])
+    return _row(f"{link}<br>{judged}", [method, *results])
 
 
 def result_table(found: Finding) -> str:
