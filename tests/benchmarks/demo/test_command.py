@@ -11,14 +11,10 @@ import pytest
 
 from equipoise.benchmarks.demo.parts import PARTS
 from equipoise.cli import main
+from tests.test_cli import PROGRAM
 
 ROOT = Path(__file__).parents[3]
 SHORT = ["demo", "--workers", "1"]
-# A shell's background jobs ignore Ctrl-C, and whatever they start inherits that.
-PROGRAM = (
-    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    "from equipoise.cli import main; sys.exit(main())"
-)
 
 
 @pytest.mark.slow

@@ -79,18 +79,27 @@ def finding(part: Part, rows: Sequence[Standing]) -> Finding:
         part: What was asked.
         rows: Best first, at least one.
     """
-    return Finding(part, [replace(row, title=brief(row)) for row in rows])
+    named = [replace(row, title=brief(row.balancer, row.runs[0].problem.labels)) for row in rows]
+    return Finding(part, named)
 
 
-def brief(row: Standing) -> str:
-    """What a row is called where there is little room: the values of its options without names.
+def brief(label: str, titles: Mapping[str, str]) -> str:
+    """What a method is called where there is little room: the values of its options, unnamed.
 
     Args:
-        row: One that its problem has a name for keeps that.
+        label: Of the method.
+        titles: What its problem calls some methods, by label.
+
+    Returns:
+        The problem's own title, where it has one.
+
+    Example:
+        >>> brief("gradnorm:alpha=0.12:scale=first_value", {})
+        'gradnorm (0.12, first_value)'
     """
-    name, *options = row.balancer.split(":")
-    if row.title != row.balancer or not options:
-        return row.title
+    name, *options = label.split(":")
+    if label in titles or not options:
+        return titles.get(label, label)
     return f"{name} ({', '.join(option.partition('=')[2] for option in options)})"
 
 
