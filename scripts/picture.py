@@ -20,7 +20,7 @@ from equipoise.benchmarks.demo.findings import brief
 
 DASHES = ("", "8 3", "2 2", "10 3 2 3", "5 2", "12 4", "3 4", "7 2 2 2 2 2")
 LEFT, RIGHT, TOP, BOTTOM = 56.0, 560.0, 20.0, 330.0
-WIDTH, HEIGHT = 850, 384
+WIDTH, HEIGHT = 870, 384
 LINE = 18.0
 """The least distance of two names, in pixels."""
 

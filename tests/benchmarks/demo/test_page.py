@@ -40,7 +40,7 @@ def test_each_part_has_its_sentences_its_table_and_a_link_to_its_report(found):
         section = section.partition("</section>")[0]
         assert f'href="{each.part.name}/report.html"' in section
         for row in each.rows:
-            assert f'<th scope="row">{row.title}</th><td>{row.result}</td>' in section
+            assert f'<th scope="row">{row.title}</th><td class="prose">{row.result}</td>' in section
         assert "reaches" in section.partition("<table")[0]
     assert html.count("<section") == 2
 

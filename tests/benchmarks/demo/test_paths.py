@@ -16,7 +16,7 @@ def value(place) -> float:
 
 
 def test_a_path_is_that_of_the_run_itself(descents):
-    for run in descents:
+    for run in (run for run in descents if not run.failed):
         path = path_of(beale(), run)
         assert len(path) == run.options.steps + 1
         assert value(path[-1]) == pytest.approx(run.metrics["function value"][-1], rel=1e-5)

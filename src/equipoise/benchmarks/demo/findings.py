@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from types import MappingProxyType
 
-from equipoise.benchmarks.compare.paired import Verdict, difference, holm, relation
+from equipoise.benchmarks.compare.paired import Verdict, verdicts
 from equipoise.benchmarks.compare.sentences import training_words, verdict
 from equipoise.benchmarks.compare.statistics import Standing
 from equipoise.benchmarks.demo.parts import Part
@@ -37,7 +38,7 @@ class Finding:
     part: Part
     rows: Sequence[Standing]
 
-    @property
+    @cached_property
     def by_label(self) -> Mapping[str, Standing]:
         """The rows by the labels of their methods."""
         return {row.balancer: row for row in self.rows}
@@ -52,23 +53,17 @@ class Finding:
         """Those of `REFERENCES` that were trained here."""
         return {label: self.by_label[label] for label in REFERENCES if label in self.by_label}
 
-    @property
+    @cached_property
     def beside(self) -> Mapping[str, Verdict]:
-        """How the part's method stands beside each reference, all of them tested together.
+        """How the part's method stands beside each reference, as the tables of reports test it.
 
         Nothing where one of the two has fewer than two seeds, which tell no methods apart.
         """
         own = self.by_label.get(self.part.method)
-        if own is None or len(own.runs) < 2:
-            return {}
-        others = {name: row for name, row in self.references.items() if len(row.runs) > 1}
-        found = {name: difference(own, row) for name, row in others.items()}
-        p_values = holm(
-            [each.p_value if each.p_value is not None else 1.0 for each in found.values()]
-        )
-        corrected = dict(zip(found, p_values, strict=True))
         return {
-            name: relation(own, row, found[name], corrected[name]) for name, row in others.items()
+            label: verdicts(self.rows, row)[self.part.method]
+            for label, row in self.references.items()
+            if own is not None and min(len(own.runs), len(row.runs)) > 1
         }
 
 

@@ -29,7 +29,7 @@ def _glance_row(found: Finding) -> str:
     judged = f'<span class="caption">{escape(found.metric)}, {better} is better</span>'
     link = f'<a href="#{found.part.name}">{escape(found.part.title)}</a>'
     known, own = found.references, found.by_label.get(found.part.method)
-    method = "" if own is None else f"{own.title}: {own.result}"
+    method = "" if own is None else f"{own.title}\n{own.result}"
     results = [known[label].result if label in known else "not known" for label in REFERENCES]
     return _row(f"{link}<br>{judged}", [method, *results])
 
@@ -73,5 +73,6 @@ def _table(heads: Sequence[str], rows: Sequence[str]) -> str:
 
 
 def _row(name: str, cells: Sequence[str]) -> str:
-    numbers = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
-    return f'<tr><th scope="row">{name}</th>{numbers}</tr>'
+    first, *rest = (escape(cell).replace("\n", "<br>") for cell in cells)
+    numbers = "".join(f"<td>{cell}</td>" for cell in rest)
+    return f'<tr><th scope="row">{name}</th><td class="prose">{first}</td>{numbers}</tr>'
