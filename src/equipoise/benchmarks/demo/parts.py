@@ -84,6 +84,7 @@ PARTS = (
                 *("uncertainty", _SOFTADAPT),
             ),
             seeds="5",
+            steps=500,
         ),
         method=_SCALED_UNCERTAINTY,
         picture=metric_picture,
@@ -98,7 +99,7 @@ PARTS = (
             problem="toy_regression",
             balancers=_named(
                 *("equal", "right", "firstvalue", _TOY_GRADNORM, "gradnorm:alpha=0.12"),
-                *("mtadam", _SOFTADAPT),
+                _SOFTADAPT,
             ),
             seeds="5",
             epochs=5,
