@@ -90,10 +90,10 @@ def take_fingerprint(problem: Problem, batch_size: int | None) -> Fingerprint:
 
 
 def _source_digest(problem: Problem, trial: Trial) -> str:
-    parts = (problem.start, trial.compute_losses, trial.evaluate, trial.validate)
-    parts += (trial.kpis, trial.step, trial.finish)
+    functions: list[Callable[..., object] | None] = [problem.start, trial.compute_losses]
+    functions += [trial.evaluate, trial.validate, trial.kpis, trial.step, trial.finish]
     digest = hashlib.sha256()
-    for path in dict.fromkeys(filter(None, map(_source_file, parts))):
+    for path in dict.fromkeys(filter(None, map(_source_file, functions))):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16] if _source_file(problem.start) else ""
 
