@@ -334,3 +334,34 @@ def test_stateful_methods_say_so(name) -> None:
         and not torch.equal(tensor.nan_to_num(7e7), before[key].nan_to_num(7e7))
     }
     assert bool(changed) == balancer.stateful, changed
+
+
+@every_method
+def test_a_balancer_in_the_groups_of_an_optimizer_changes_nothing(name) -> None:
+    trained = []
+    for listed in (False, True):
+        torch.manual_seed(0)
+        balancer, model = make(name), MultiHead()
+        beside = [*balancer.parameters(), *balancer.buffers()] if listed else []
+        optimizer = torch.optim.Adam([*model.parameters(), *beside], lr=0.01, weight_decay=0.1)
+        for _ in range(3):
+            optimizer.zero_grad()
+            balancer.backward(model(batch()))
+            optimizer.step()
+        trained.append((model.state_dict(), tensors_of(balancer)))
+    for alone, beside in zip(*trained, strict=True):
+        for key, tensor in alone.items():
+            assert torch.equal(tensor.nan_to_num(7e7), beside[key].nan_to_num(7e7)), key
+
+
+@every_method
+def test_state_that_somebody_wants_to_train_is_refused(name) -> None:
+    for key in make(name).declared:
+        balancer = make(name)
+        if not balancer.get_buffer(key).is_floating_point():
+            continue
+        balancer.get_buffer(key).requires_grad_()
+        with pytest.raises(TypeError, match=f"`{key}` .*leave it out of the optimizer"):
+            balancer.backward(MultiHead()(batch()))
+        with pytest.raises(TypeError, match=f"`{key}` .*leave it out of the optimizer"):
+            setattr(balancer, key, torch.nn.Parameter(balancer.get_buffer(key)))
