@@ -34,6 +34,22 @@ def pytest_configure() -> None:
     os.environ["DDE_BACKEND"] = "pytorch"  # DeepXDE reads it on import
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sends tests that share a module's fixture to one worker, which sets it up once."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None and shares(item):
+            file, _, _ = item.nodeid.partition("::")
+            item.add_marker(pytest.mark.xdist_group(file))
+
+
+def shares(item: pytest.Item) -> bool:
+    if not isinstance(item, pytest.Function):
+        return False
+    found = item._fixtureinfo.name2fixturedefs.values()
+    return any(fixture.scope == "module" for definitions in found for fixture in definitions)
+
+
 @pytest.fixture(autouse=True)
 def _same_random_numbers() -> None:
     random.seed(SEED)

@@ -27,8 +27,7 @@ from tests.models import MultiHead
 from tests.parallel.ranks import together
 from tests.releases import shards_on_a_cpu
 
-# What all tests share is trained once, by one worker.
-pytestmark = [pytest.mark.xdist_group("shards"), shards_on_a_cpu]
+pytestmark = shards_on_a_cpu
 
 STEPS = 6
 NEED_WHOLE = (

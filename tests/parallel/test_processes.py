@@ -15,9 +15,6 @@ from tests.methods import NAMES, make
 from tests.models import MultiHead, flat_grad
 from tests.parallel import ranks
 
-# One worker runs all of it, so that each set of processes is started once.
-pytestmark = pytest.mark.xdist_group("data parallel")
-
 STEPS = 6
 CASES = {
     name: (name, {}) for name in NAMES

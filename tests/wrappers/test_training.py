@@ -17,9 +17,6 @@ from tests.methods import LOSSES, make
 from tests.models import MultiHead, batch, compile_trunk, flat_grad
 from tests.parallel import ranks
 
-# What all tests share is trained once, by one worker.
-pytestmark = pytest.mark.xdist_group("wrappers on processes")
-
 SHARES = {"a": 0.6, "b": 0.3, "c": 0.1}
 RAMPS = {"b": Ramp(0.1, 2.0, steps=5), "c": Stages({0: 0.1, 2: 1.0})}
 START = {"c": Stages({0: 0.0, 2: 1.0})}
