@@ -36,11 +36,17 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sends tests that share a module's fixture to one worker, which sets it up once."""
+    """Sends tests that share a module's fixture to one worker, which sets it up once.
+
+    The cases of a function go together, too: handing them out singly costs xdist the square of
+    their number.
+    """
+    numbers: dict[str, int] = {}  # short, as xdist appends them to the names of tests
     for item in items:
-        if item.get_closest_marker("xdist_group") is None and shares(item):
-            file, _, _ = item.nodeid.partition("::")
-            item.add_marker(pytest.mark.xdist_group(file))
+        if item.get_closest_marker("xdist_group") is None:
+            together, _, _ = item.nodeid.partition("::" if shares(item) else "[")
+            number = numbers.setdefault(together, len(numbers))
+            item.add_marker(pytest.mark.xdist_group(number))
 
 
 def shares(item: pytest.Item) -> bool:

@@ -11,7 +11,7 @@ import equipoise as eq
 from tests.methods import NAMES, make
 from tests.models import MultiHead
 
-STEPS = 40
+STEPS = 20
 
 
 def build(name: str) -> tuple:
