@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 from importlib.util import find_spec
@@ -54,6 +55,15 @@ def shares(item: pytest.Item) -> bool:
         return False
     found = item._fixtureinfo.name2fixturedefs.values()
     return any(fixture.scope == "module" for definitions in found for fixture in definitions)
+
+
+def pytest_collection_finish() -> None:
+    """Takes what was imported and collected out of all garbage collections to come.
+
+    Trainers of frameworks ask for one a training, and each went through millions of objects.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
