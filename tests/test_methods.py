@@ -36,7 +36,7 @@ SPECIAL = {
 
 
 @pytest.mark.parametrize("name", of_kind(random=False))
-@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3)))[1:])
 def test_permuted_losses_have_the_same_combined_gradient(name, order) -> None:
     options = SPECIAL.get(name, {})
     plain = make(name, **options)
@@ -69,16 +69,15 @@ VALUES = {
 
 @every_method
 @pytest.mark.parametrize("rows", HOSTILE)
-@pytest.mark.parametrize("values", VALUES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_hostile_input_ends_finite(name, rows, values, dtype) -> None:
-    balancer = make(name)
-    given = torch.tensor(VALUES[values], dtype=dtype), torch.tensor(HOSTILE[rows], dtype=dtype)
-    usual = [tuple(t.to(dtype) for t in step) for step in steps(2, width=3)]
-    for step in [given, given, *usual, given]:
-        assert combined(balancer, *step).isfinite().all()
-        for key, tensor in tensors_of(balancer).items():
-            assert not tensor.isinf().any(), key
+def test_hostile_input_ends_finite(name, rows) -> None:
+    for values, dtype in itertools.product(VALUES, (torch.float32, torch.float64)):
+        balancer = make(name)
+        given = torch.tensor(VALUES[values], dtype=dtype), torch.tensor(HOSTILE[rows], dtype=dtype)
+        usual = [tuple(t.to(dtype) for t in step) for step in steps(2, width=3)]
+        for step in [given, given, *usual, given]:
+            assert combined(balancer, *step).isfinite().all(), (values, dtype)
+            for key, tensor in tensors_of(balancer).items():
+                assert not tensor.isinf().any(), (values, dtype, key)
 
 
 def state_moves(balancer) -> bool:
