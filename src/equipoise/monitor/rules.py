@@ -92,6 +92,7 @@ RULES = (
                 "GradNorm",
                 "learns weights that bring the norms together as they change",
                 {"scale": "first_value"},
+                positive=True,
             ),
             Pick("MTAdam", "in place of Adam: brings all gradients to one size in every layer"),
         ),
@@ -131,7 +132,12 @@ RULES = (
     Rule(
         "the step may not cost more than it does now",
         (
-            Pick("Uncertainty", "learns a variance for each loss", {"scale": "first_value"}),
+            Pick(
+                "Uncertainty",
+                "learns a variance for each loss",
+                {"scale": "first_value"},
+                positive=True,
+            ),
             Pick("FirstValue", "divides by first values", positive=True),
             Pick("SoftUncertainty", "weighs by inverse losses"),
         ),
