@@ -88,7 +88,12 @@ RULES = (
                 "starts every loss at 1: the cheapest remedy, and often enough",
                 positive=True,
             ),
-            Pick("GradNorm", "learns weights that bring the norms together as they change"),
+            Pick(
+                "GradNorm",
+                "learns weights that bring the norms together as they change",
+                {"scale": "first_value"},
+                positive=True,
+            ),
             Pick("MTAdam", "in place of Adam: brings all gradients to one size in every layer"),
         ),
         "scale",
@@ -127,7 +132,12 @@ RULES = (
     Rule(
         "the step may not cost more than it does now",
         (
-            Pick("Uncertainty", "learns a variance for each loss"),
+            Pick(
+                "Uncertainty",
+                "learns a variance for each loss",
+                {"scale": "first_value"},
+                positive=True,
+            ),
             Pick("FirstValue", "divides by first values", positive=True),
             Pick("SoftUncertainty", "weighs by inverse losses"),
         ),
