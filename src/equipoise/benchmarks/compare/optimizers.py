@@ -76,7 +76,7 @@ class AdamThatForgets(torch.optim.Adam):
         super().__init__(params, lr=lr, betas=(0.9, beta2))
         self.steps_left = int(forget_after)
 
-    def step(self, closure: Any = None) -> Any:  # type: ignore[override]  # noqa: ANN401
+    def step(self, closure: Any = None) -> Any:  # noqa: ANN401
         """Updates the parameters once."""
         value = super().step(closure)
         self.steps_left -= 1
