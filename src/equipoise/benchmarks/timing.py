@@ -1,7 +1,10 @@
-"""Times steps in shuffled rounds, each beside a plain sum, so that nobody is favoured.
+"""Times steps in shuffled rounds, in alternation with a plain sum, so that nobody is favoured.
 
-A busy moment of the machine slows a step and the plain sum just before it alike; the ratio stays.
-`equipoise compare` and `equipoise bench` both measure with it.
+Two things keep other load of the machine out of a price. Where one thread of a CPU does all the
+work, what is measured is the time that the machine spent on this process, not what it spent on
+others meanwhile. And a step is followed by a plain one, step by step: what still slows the machine
+down (shared caches, its frequency) slows both alike, and the ratio stays. `equipoise compare` and
+`equipoise bench` both measure with it.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import torch
 Name = TypeVar("Name", bound=Hashable)
 
 _SECONDS_PER_TURN = 0.05
-_MOST_PERIODS_PER_TURN = 50
+_MOST_PERIODS_PER_TURN = 200
 
 
 class Contender(ABC):
@@ -59,14 +62,14 @@ class Contender(ABC):
             count: How many.
 
         Returns:
-            The mean.
+            The mean, by `clock`.
         """
-        run = self.prepare(count)
+        run, now = self.prepare(count), clock(self.device)
         _synchronize(self.device)
-        start = time.perf_counter()
+        start = now()
         run()
         _synchronize(self.device)
-        return (time.perf_counter() - start) / count
+        return (now() - start) / count
 
 
 class Match(NamedTuple):
@@ -77,7 +80,7 @@ class Match(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """Seconds per step: the contender's, and the plain sum's just before it."""
+    """Seconds per step: the contender's, and the plain sum's in alternation with it."""
 
     own: float
     plain: float
@@ -86,6 +89,20 @@ class Pair(NamedTuple):
     def ratio(self) -> float:
         """The price of the step in plain sums."""
         return self.own / self.plain
+
+
+def clock(device: torch.device) -> Callable[[], float]:
+    """What tells how long a step takes.
+
+    Args:
+        device: Where it runs.
+
+    Returns:
+        The time that this process has had of the machine, where one thread does all the work of a
+        step: it is the step's time on a machine that does nothing else. The time of day elsewhere.
+    """
+    alone = device.type == "cpu" and torch.get_num_threads() == 1
+    return time.process_time if alone else time.perf_counter
 
 
 def _synchronize(device: torch.device) -> None:
@@ -107,19 +124,17 @@ def paired_times(
     Returns:
         One pair of times for each contender and round.
     """
-    counts: dict[Name, int] = {}
+    periods: dict[Name, int] = {}
     for name, match in matches.items():
         watch(f"warm-up, {name}")
-        counts[name] = _warm_up(match)
+        periods[name] = _warm_up(match)
     order, shuffle = list(matches), Random(0)
     pairs: dict[Name, list[Pair]] = {name: [] for name in matches}
     for index in range(rounds):
         shuffle.shuffle(order)
         for name in order:
             watch(f"round {index + 1} of {rounds}, {name}")
-            own, plain = matches[name]
-            beside = plain.seconds_per_step(counts[name])
-            pairs[name].append(Pair(own.seconds_per_step(counts[name]), beside))
+            pairs[name].append(_turn(matches[name], periods[name]))
     return pairs
 
 
@@ -127,10 +142,20 @@ def _warm_up(match: Match) -> int:
     """Takes the first steps, which find what is shared, allocate state and fill the caches.
 
     Returns:
-        How many steps make a turn, in whole periods.
+        How many periods make a turn.
     """
-    match.plain.steps(1)
     period = match.own.period
-    seconds = match.own.seconds_per_step(period)
-    wanted = math.ceil(_SECONDS_PER_TURN / max(seconds * period, 1e-9))
-    return period * min(max(1, wanted), _MOST_PERIODS_PER_TURN)
+    for contender in match:
+        contender.steps(period)
+    slower = max(contender.seconds_per_step(period) for contender in match)
+    wanted = math.ceil(_SECONDS_PER_TURN / max(slower * period, 1e-9))
+    return min(max(1, wanted), _MOST_PERIODS_PER_TURN)
+
+
+def _turn(match: Match, periods: int) -> Pair:
+    """Both take the same number of steps, one period of the contender's work after the other."""
+    own, plain, steps = 0.0, 0.0, match.own.period
+    for _ in range(periods):
+        plain += match.plain.seconds_per_step(steps)
+        own += match.own.seconds_per_step(steps)
+    return Pair(own / periods, plain / periods)

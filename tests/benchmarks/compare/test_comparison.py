@@ -9,7 +9,7 @@ from equipoise.benchmarks.compare.checking import check, outdated
 from equipoise.benchmarks.compare.comparison import compare
 from equipoise.benchmarks.compare.report import read_standings
 from equipoise.benchmarks.compare.results import Results
-from equipoise.benchmarks.compare.timing_file import read_timing
+from equipoise.benchmarks.compare.timing_file import FILE_NAME, read_timing
 from equipoise.benchmarks.methods import parse_methods
 from equipoise.benchmarks.refusal import RequestError
 from tests.benchmarks.compare.conftest import OPTIONS
@@ -82,6 +82,15 @@ def test_a_finished_comparison_runs_nothing_again(comparison):
     notes = Notes()
     compare(comparison, notes)
     assert (notes.to_do, notes.runs) == (0, [])
+
+
+def test_prices_are_measured_again_where_their_file_was_deleted_and_no_run_is(comparison):
+    compare(comparison, Notes())
+    (comparison.folder / FILE_NAME).unlink()
+    notes = Notes()
+    compare(comparison, notes)
+    assert (notes.to_do, notes.runs) == (0, [])
+    assert len(read_timing(comparison.folder, comparison.experiment).ratios) == 3
 
 
 def test_other_options_are_other_runs(comparison):

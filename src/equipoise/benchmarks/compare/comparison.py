@@ -108,7 +108,8 @@ def compare(comparison: Comparison, observer: Observer, engine: Engine | None = 
         prices = _with_all_prices(comparison, prices, observer)
     rows = comparison.rows(prices)
     to_do = _next(comparison, rows, observer)
-    if to_do and comparison.options.seconds is None:
+    # Where the file was deleted, prices are measured again, whether or not a run is missing.
+    if comparison.options.seconds is None and (to_do or prices == UNPRICED):
         _with_all_prices(comparison, prices, observer)
     trains = engine or InProcess(comparison.problem, comparison.experiment.fingerprint)
     try:

@@ -15,7 +15,6 @@ from equipoise.benchmarks.methods import Method
 from equipoise.benchmarks.problem import Problem, Trial
 from equipoise.benchmarks.timing import Contender, Match, paired_times
 
-FILE_NAME = "timing.json"
 _ROUNDS = 7
 
 
@@ -26,7 +25,8 @@ class Prices:
     Args:
         ratios: The time of a whole step (forward, backward, update) over that of the plain sum, by
             method label; 1.0 is the price of ``sum(losses).backward()``.
-        plain_step: Seconds for a step with the plain sum; ``None`` where it was not measured.
+        plain_step: Seconds for a step with the plain sum, on a machine that does nothing else;
+            ``None`` where it was not measured.
     """
 
     ratios: Mapping[str, float]
@@ -64,7 +64,9 @@ class _TrialContender(Contender):
 def measure_prices(
     problem: Problem, methods: Sequence[Method], options: TrainingOptions, seed: int
 ) -> Prices:
-    """Times the steps of methods in turns, each beside the plain sum.
+    """Times the steps of methods in turns, each in alternation with the plain sum.
+
+    It is to be called with as many threads as the runs have (`torch.set_num_threads`).
 
     Args:
         problem: What is trained.
