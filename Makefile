@@ -1,6 +1,6 @@
 # Two commands do everything on a machine with nothing but Python (3.10 or newer) and make:
 #
-#   make demo    train handwritten digits with several balancers and write a report
+#   make demo    train four problems with several methods, and show them on one page (minutes)
 #   make test    formatter check, linter, type check and all tests
 #
 # `make PYTHON=python3.12 ...` picks another interpreter for the environment.
@@ -8,7 +8,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2
-DEMO_OUT ?= runs/digits
+DEMO_OUT ?= runs/demo
 BENCH_OUT ?= runs/bench
 DOCS_OUT ?= build/docs
 
@@ -42,8 +42,8 @@ $(VENV)/.peers: $(VENV)/.installed
 	@touch $@
 
 demo: environment
-	$(BIN)/equipoise compare digits --out $(DEMO_OUT)
-	@echo "The report: $(CURDIR)/$(DEMO_OUT)/report.html"
+	$(BIN)/equipoise demo --workers $(WORKERS) --out $(DEMO_OUT)
+	@echo "The page: $(CURDIR)/$(DEMO_OUT)/demo.html"
 
 check: environment
 	$(BIN)/ruff format --check $(CHECKED)
@@ -64,9 +64,9 @@ format: environment
 bench: $(VENV)/.peers
 	$(BIN)/equipoise bench --peers --every 1,10 --out $(BENCH_OUT)
 
-# README's picture, from what `make demo` found.
+# README's picture, from what `make demo` found on digits.
 picture: demo
-	$(BIN)/python scripts/picture.py $(DEMO_OUT) docs/images/digits
+	$(BIN)/python scripts/picture.py $(DEMO_OUT)/digits docs/images/digits
 
 # The table of choices, from the rules that a diagnosis's advice comes from.
 choices: environment

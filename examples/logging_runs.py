@@ -20,7 +20,6 @@ def main() -> None:
     model = nn.Sequential(nn.Linear(4, 32), nn.Tanh(), nn.Linear(32, 2))
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     balancer = eq.Uncertainty(["near", "far"])
-    optimizer.add_param_group({"params": list(balancer.parameters())})
     with TemporaryDirectory() as folder:
         recorder = eq.Recorder(balancer, folder, every=10, measure=50)
         recorder.track(lambda numbers, step: print(step, numbers) if step == 50 else None)

@@ -1,11 +1,10 @@
 """Tuning: the method is one more choice beside the learning rate, the plain sum among them.
 
-    pip install equipoise optuna
+    pip install equipoise
     python examples/tuning.py
 
-With Optuna the loop at the end is `study.optimize(objective, n_trials=...)`, and `suggest` its
-`trial.suggest_categorical` and `trial.suggest_float`. Judge by a validation metric that does not
-depend on the weights: here the part of each target's variance that is left open.
+Judge by a validation metric that does not depend on the weights: here the part of each target's
+variance that is left open.
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ def targets_of(x: torch.Tensor) -> torch.Tensor:
     return SCALES * torch.stack([x[:, 0].sin(), x[:, 1].cos()], dim=1)
 
 
-def objective(method: str, lr: float) -> float:
+def objective(method: str, lr: float, **options: float) -> float:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 64), nn.Tanh(), nn.Linear(64, 2))
-    balancer = eq.create_balancer(losses=["sine", "cosine"], **METHODS[method])
+    balancer = eq.create_balancer(losses=["sine", "cosine"], **METHODS[method] | options)
     optimizer = torch.optim.Adam(model.parameters(), lr=lr)
     for _ in range(200):
         x = torch.randn(64, 4)

@@ -1,4 +1,4 @@
-"""Draws README's picture from the demo's results: `picture.py runs/digits docs/images/digits`.
+"""Draws README's picture from the demo's results: `picture.py runs/demo/digits docs/images/digits`.
 
 Two files, for light and for dark pages. Every curve has a colour and a dash of its own, and its
 name where it ends; each colour stands out from its page by 3:1 or more.
@@ -16,10 +16,11 @@ from statistics import fmean
 
 from equipoise.benchmarks.compare.results import Results
 from equipoise.benchmarks.compare.run import Run
+from equipoise.benchmarks.demo.findings import brief
 
 DASHES = ("", "8 3", "2 2", "10 3 2 3", "5 2", "12 4", "3 4", "7 2 2 2 2 2")
 LEFT, RIGHT, TOP, BOTTOM = 56.0, 560.0, 20.0, 330.0
-WIDTH, HEIGHT = 850, 384
+WIDTH, HEIGHT = 870, 384
 LINE = 18.0
 """The least distance of two names, in pixels."""
 
@@ -74,7 +75,7 @@ def curves(folder: Path) -> list[Curve]:
     runs = defaultdict(list)
     for run in Results(folder).read():
         if run.failure is None:
-            runs[run.problem.labels.get(run.balancer, run.balancer)].append(run)
+            runs[brief(run.balancer, run.problem.labels)].append(run)
     if not 0 < len(runs) <= len(DASHES):
         raise SystemExit(f"{folder} has finished runs of {len(runs)} methods, not 1 to 8.")
     found = [Curve(name, of[0].metric_steps, _means(of)) for name, of in runs.items()]

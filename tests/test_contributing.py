@@ -23,9 +23,6 @@ TEST = "tests/weighting/test_inverse_square.py"
 NAME = "inversesquare"
 COPIED = ("src", "tests", "scripts", "docs", "README.md", "pyproject.toml")
 
-# One worker makes the copy, not each of them.
-pytestmark = pytest.mark.xdist_group("contributing")
-
 
 def blocks(path: str, language: str = "python") -> list[str]:
     """The blocks of the step whose text names that file."""

@@ -19,12 +19,15 @@ NEEDS = {
     "accelerate_loop": "accelerate",
     "deepxde_poisson": "deepxde",
     "fabric_loop": "lightning",
+    "hydra_training": "hydra",
     "lightning_module": "lightning",
+    "logging_report": "tensorboard",
     "mtadam_accelerate": "accelerate",
     "mtadam_lightning": "lightning",
     "mtadam_transformers": "transformers",
     "pina_poisson": "pina",
     "transformers_trainer": "transformers",
+    "tuning_optuna": "optuna",
 }
 # These read or write no state of the process but torch's default generator, which they seed.
 HERE = {

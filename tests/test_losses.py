@@ -110,6 +110,12 @@ def test_numbers_a_loss_come_by_name_in_order_or_once_for_all() -> None:
     assert per_loss(5.0, names, "x").tolist() == [5.0, 5.0]
 
 
+@pytest.mark.parametrize("given", [{"a": "1e-3", "b": 1.0}, "ab", ["1", "2"], None])
+def test_text_in_the_place_of_numbers_a_loss_is_refused_by_name(given) -> None:
+    with pytest.raises((TypeError, ValueError), match=r"`x` is .*; give numbers"):
+        per_loss(given, ("a", "b"), "x")
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [
@@ -118,6 +124,9 @@ def test_numbers_a_loss_come_by_name_in_order_or_once_for_all() -> None:
         ([1.0], "needs 2 numbers"),
         ([1.0, float("nan")], "of loss 'b' is nan"),
         ([1.0, float("inf")], "of loss 'b' is inf"),
+        (torch.ones(2, requires_grad=True), "`x` requires grad"),
+        ([torch.nn.Parameter(torch.ones(())), 1.0], "`x` requires grad"),
+        ({"a": 1.0, "b": torch.nn.Parameter(torch.ones(()))}, "`x` requires grad"),
     ],
 )
 def test_wrong_numbers_a_loss_are_refused_by_name(given, says) -> None:

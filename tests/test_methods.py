@@ -36,7 +36,7 @@ SPECIAL = {
 
 
 @pytest.mark.parametrize("name", of_kind(random=False))
-@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3)))[1:])
 def test_permuted_losses_have_the_same_combined_gradient(name, order) -> None:
     options = SPECIAL.get(name, {})
     plain = make(name, **options)
@@ -69,16 +69,15 @@ VALUES = {
 
 @every_method
 @pytest.mark.parametrize("rows", HOSTILE)
-@pytest.mark.parametrize("values", VALUES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_hostile_input_ends_finite(name, rows, values, dtype) -> None:
-    balancer = make(name)
-    given = torch.tensor(VALUES[values], dtype=dtype), torch.tensor(HOSTILE[rows], dtype=dtype)
-    usual = [tuple(t.to(dtype) for t in step) for step in steps(2, width=3)]
-    for step in [given, given, *usual, given]:
-        assert combined(balancer, *step).isfinite().all()
-        for key, tensor in tensors_of(balancer).items():
-            assert not tensor.isinf().any(), key
+def test_hostile_input_ends_finite(name, rows) -> None:
+    for values, dtype in itertools.product(VALUES, (torch.float32, torch.float64)):
+        balancer = make(name)
+        given = torch.tensor(VALUES[values], dtype=dtype), torch.tensor(HOSTILE[rows], dtype=dtype)
+        usual = [tuple(t.to(dtype) for t in step) for step in steps(2, width=3)]
+        for step in [given, given, *usual, given]:
+            assert combined(balancer, *step).isfinite().all(), (values, dtype)
+            for key, tensor in tensors_of(balancer).items():
+                assert not tensor.isinf().any(), (values, dtype, key)
 
 
 def state_moves(balancer) -> bool:
@@ -334,3 +333,34 @@ def test_stateful_methods_say_so(name) -> None:
         and not torch.equal(tensor.nan_to_num(7e7), before[key].nan_to_num(7e7))
     }
     assert bool(changed) == balancer.stateful, changed
+
+
+@every_method
+def test_a_balancer_in_the_groups_of_an_optimizer_changes_nothing(name) -> None:
+    trained = []
+    for listed in (False, True):
+        torch.manual_seed(0)
+        balancer, model = make(name), MultiHead()
+        beside = [*balancer.parameters(), *balancer.buffers()] if listed else []
+        optimizer = torch.optim.Adam([*model.parameters(), *beside], lr=0.01, weight_decay=0.1)
+        for _ in range(3):
+            optimizer.zero_grad()
+            balancer.backward(model(batch()))
+            optimizer.step()
+        trained.append((model.state_dict(), tensors_of(balancer)))
+    for alone, beside in zip(*trained, strict=True):
+        for key, tensor in alone.items():
+            assert torch.equal(tensor.nan_to_num(7e7), beside[key].nan_to_num(7e7)), key
+
+
+@every_method
+def test_state_that_somebody_wants_to_train_is_refused(name) -> None:
+    for key in make(name).declared:
+        balancer = make(name)
+        if not balancer.get_buffer(key).is_floating_point():
+            continue
+        balancer.get_buffer(key).requires_grad_()
+        with pytest.raises(TypeError, match=f"`{key}` .*leave it out of the optimizer"):
+            balancer.backward(MultiHead()(batch()))
+        with pytest.raises(TypeError, match=f"`{key}` .*leave it out of the optimizer"):
+            setattr(balancer, key, torch.nn.Parameter(balancer.get_buffer(key)))

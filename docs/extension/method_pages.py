@@ -1,9 +1,10 @@
-"""A page for each method, from the registry, its docstring, its options, its price, the rules."""
+"""A page for each method: the registry, docstring, options, price, rules, and what was found."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from docs.extension.evidence_section import evidence_section
 from docs.extension.price_table import PRICES, declared, methods_in_order, methods_table
 
 from equipoise.benchmarks.methods import method_class, method_options, summary
@@ -41,6 +42,7 @@ def _page(name: str) -> str:
         f"*{summary(name)}*",
         "\n".join(_facts(name)),
         *_advice(title),
+        *evidence_section(name),
         "## Formula, source, and what differs",
         (
             "```{eval-rst}\n"

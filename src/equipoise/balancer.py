@@ -57,7 +57,8 @@ class Balancer(Learner, ABC):
 
     Args:
         losses: How many losses there are, or their unique names.
-        priorities: Multiplies the losses before the method sees them; default ones. A name left out
+        priorities: Multiplies the losses before the method sees them; default ones. A method that
+            looks past the scale of losses looks past these, too, and says so. A name left out
             of a mapping gets one. A schedule may stand in place of a number: a callable that takes
             the number of learned steps, such as `Ramp`. While it gives zero, the loss is absent.
         every: Recomputes the weights at each ``every``-th step and reuses them in between.

@@ -1,4 +1,4 @@
-"""The command line: `equipoise compare`, `diagnose`, `report`, `watch`, `bench` and `list`."""
+"""The command line: `equipoise demo`, `compare`, `diagnose`, `report`, `watch`, `bench`, `list`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ except ModuleNotFoundError:  # This module is a program: it ends with a sentence
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from equipoise.benchmarks.compare.comparison import Comparison
     from equipoise.benchmarks.compare.plan import Plan
     from equipoise.benchmarks.compare.prepare import Prepared, Staff
+    from equipoise.benchmarks.demo.parts import Part
     from equipoise.benchmarks.problem import Problem
 
 # What all of typer's usage errors share has no public name of its own.
@@ -182,6 +184,38 @@ def compare(
             goal=goal,
         )
         _run(prepare(_found_in_file(written), out), staff)
+
+
+@app.command()
+def demo(
+    seeds: Annotated[
+        str | None, typer.Option(help="How many seeds (2) or which (3,8). Default: 5 to 10.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Of every run, to see that all works. Default: as it takes.")
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes of this machine that train side by side.")
+    ] = 2,
+    out: Annotated[Path, typer.Option(help="Folder for the page and the results.")] = Path(
+        "runs/demo"
+    ),
+) -> None:
+    """Trains four problems with the plain sum and several methods, and shows all on one page.
+
+    Finished runs are kept; the same command again continues where it stopped.
+    """
+    with _answering():
+        _require_extras()
+        import torch
+
+        from equipoise.benchmarks.compare.prepare import Staff, prepare
+        from equipoise.benchmarks.demo.parts import PARTS
+
+        torch.set_num_threads(1)
+        parts = [part.shortened(seeds, steps) for part in PARTS]
+        asked = [(part, prepare(part.plan, out / part.name)) for part in parts]
+        _run_demo(asked, Staff("local", workers, threads=1), out)
 
 
 @app.command()
@@ -392,13 +426,22 @@ def _report_records(folders: Sequence[Path], out: Path | None) -> Path:
 def _run(prepared: Prepared, staff: Staff) -> None:
     from rich.console import Console
 
+    console = Console()
+    stopped = _train(prepared, staff, console)
+    _show(prepared, console)
+    if stopped:
+        raise typer.Exit(INTERRUPTED)
+
+
+def _train(prepared: Prepared, staff: Staff, console: Console) -> bool:
+    """Runs what is not finished yet; returns whether Ctrl-C stopped it."""
     from equipoise.benchmarks.compare.checking import check, outdated
     from equipoise.benchmarks.compare.comparison import compare as run_comparison
     from equipoise.benchmarks.compare.diagnosis import diagnosed
     from equipoise.benchmarks.compare.live_bars import LiveBars
     from equipoise.benchmarks.compare.plan import write_plan
 
-    comparison, console = prepared.comparison, Console()
+    comparison = prepared.comparison
     steps, earlier = check(comparison), outdated(comparison)
     _make_folder(comparison.folder)
     if earlier:
@@ -410,9 +453,39 @@ def _run(prepared: Prepared, staff: Staff) -> None:
             run_comparison(comparison, bars, staff.start(prepared))
     except KeyboardInterrupt:
         typer.echo("Stopped; the same command continues here.", err=True)
-        _show(prepared, console)
-        raise typer.Exit(INTERRUPTED) from None
-    _show(prepared, console)
+        return True
+    return False
+
+
+def _run_demo(asked: Sequence[tuple[Part, Prepared]], staff: Staff, out: Path) -> None:
+    """Part after part; a stop leaves a page of what is finished."""
+    from rich.console import Console
+
+    from equipoise.benchmarks.demo.page import read_findings, write_page
+
+    console, stopped = Console(), False
+    for part, prepared in asked:
+        console.print(f"\n{part.title}: {prepared.comparison.problem.description}", markup=False)
+        stopped = _train(prepared, staff, console)
+        if prepared.comparison.has_result():
+            console.print(_report_part(part, prepared.comparison), soft_wrap=True, markup=False)
+        if stopped:
+            break
+    if findings := read_findings(asked):
+        console.print(f"\nThe page: {write_page(out, findings)}", soft_wrap=True, markup=False)
+    if stopped:
+        raise typer.Exit(INTERRUPTED)
+
+
+def _report_part(part: Part, comparison: Comparison) -> str:
+    """Writes a part's whole report; returns what is said of it in the terminal."""
+    from equipoise.benchmarks.compare.reading import read_standings
+    from equipoise.benchmarks.compare.report import write_report
+    from equipoise.benchmarks.demo.findings import finding, sentence
+
+    rows = read_standings(comparison.folder, comparison.experiment)
+    write_report(comparison.folder, rows)
+    return sentence(finding(part, rows))
 
 
 def _make_folder(folder: Path) -> None:

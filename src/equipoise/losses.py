@@ -83,7 +83,8 @@ def per_loss(
         A ``[T]`` float64 tensor on the CPU.
 
     Raises:
-        ValueError: If a name is unknown or missing, the count is wrong, or a number not finite.
+        ValueError: If a name is unknown or missing, the count is wrong, a number not finite, or a
+            tensor requires grad.
 
     Example:
         >>> per_loss({"a": 2.0}, ("a", "b"), "priorities", default=1.0)
@@ -98,7 +99,12 @@ def per_loss(
         given = [given.get(name, default or 0.0) for name in names]
     elif isinstance(given, int | float):
         given = [float(given)] * len(names)
-    numbers = torch.as_tensor(given, dtype=torch.float64, device="cpu").detach().clone()
+    _refuse_trainable(given, argument)
+    try:
+        numbers = torch.as_tensor(given, dtype=torch.float64, device="cpu").detach().clone()
+    except (TypeError, ValueError) as error:
+        msg = f"`{argument}` is {given!r}; give numbers, one for each of {', '.join(names)}."
+        raise type(error)(msg) from error
     if numbers.shape != (len(names),):
         msg = (
             f"`{argument}` needs {len(names)} numbers, one for each of {', '.join(names)}; "
@@ -356,6 +362,16 @@ def _by_position(losses: Losses, names: tuple[str, ...]) -> Sequence[Tensor | fl
         )
         raise ValueError(msg)
     return losses
+
+
+def _refuse_trainable(given: Sequence[float] | Tensor, argument: str) -> None:
+    members = given if isinstance(given, Sequence) else [given]
+    if any(isinstance(member, Tensor) and member.requires_grad for member in members):
+        msg = (
+            f"`{argument}` requires grad, but no optimizer trains the numbers that a method is "
+            "given; pass floats, or a tensor that is detached."
+        )
+        raise ValueError(msg)
 
 
 def _check_known(given: Mapping[str, object], names: tuple[str, ...], argument: str) -> None:

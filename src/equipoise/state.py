@@ -139,6 +139,20 @@ class Stateful(nn.Module, metaclass=_MadeOnTheCPU):
             value = value.to(torch.get_default_dtype())
         self.register_buffer(name, value.clone())
 
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        """As ever, but that state is no parameter.
+
+        Args:
+            name: The attribute.
+            param: The parameter.
+
+        Raises:
+            TypeError: If state has this name.
+        """
+        if name in self.declared:
+            raise self._not_trained(name, "was made a parameter")
+        super().register_parameter(name, param)
+
     def reset_parameters(self) -> None:
         """Starts afresh, as after ``to_empty()``: a buffer made empty holds anything."""
         self._calls = self._steps = 0
@@ -240,7 +254,11 @@ class Stateful(nn.Module, metaclass=_MadeOnTheCPU):
 
         Returns:
             The values in the state's dtype.
+
+        Raises:
+            TypeError: If state requires grad.
         """
+        self._refuse_trainable()
         mine = self.loss_names
         dtype = torch.promote_types(mine.dtype, values.dtype)
         if mine.dtype != dtype or mine.device != values.device:
@@ -251,6 +269,19 @@ class Stateful(nn.Module, metaclass=_MadeOnTheCPU):
                 for module, buffers in zip(modules, before, strict=True):
                     module._restore_exact(buffers)
         return values.to(dtype)
+
+    def _refuse_trainable(self) -> None:
+        """State that requires grad would grow a graph from step to step."""
+        for name, buffer in self._buffers.items():
+            if buffer is not None and buffer.requires_grad:
+                raise self._not_trained(name, "requires grad")
+
+    def _not_trained(self, name: str, what: str) -> TypeError:
+        kind = type(self).__name__
+        return TypeError(
+            f"`{name}` of {kind} {what}, but {kind} changes its state itself: build it anew, and "
+            "leave it out of the optimizer."
+        )
 
     def _restore_exact(self, before: dict[str, Tensor]) -> None:
         """What still has the value that it was given takes that value in full precision."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import torch
@@ -55,7 +54,3 @@ def main(folder: Path) -> None:
             os.replace(folder / "next.pt", saved)  # noqa: PTH105
         with (folder / "taken").open("a") as file:
             file.write(f"{step}\n")
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

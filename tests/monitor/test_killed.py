@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from equipoise.monitor.history import read_history
-from tests.monitor.killed import STEPS
+from tests.forks import start
+from tests.monitor.killed import STEPS, main
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("resumption")]
 
-ROOT = Path(__file__).parents[2]
 KILLS = 10
 KEPT = [step for step in range(STEPS) if step % 2 == 0 or step % 5 == 0]
 
 
-def start(folder: Path) -> subprocess.Popen:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
-    command = [sys.executable, "-m", "tests.monitor.killed", str(folder)]
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+def to_its_end(folder: Path) -> None:
+    process = start(main, folder)
+    process.join()
+    assert process.exitcode == 0
 
 
 def taken(folder: Path) -> int:
@@ -36,16 +32,16 @@ def taken(folder: Path) -> int:
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> tuple[Path, Path]:
     alone, killed = tmp_path_factory.mktemp("alone"), tmp_path_factory.mktemp("killed")
-    assert start(alone).wait() == 0
+    to_its_end(alone)
     draw = random.Random(7)
     for _ in range(KILLS):
-        process, goal = start(killed), taken(killed) + draw.randint(1, 9)
-        while process.poll() is None and taken(killed) < goal:
+        process, goal = start(main, killed), taken(killed) + draw.randint(1, 9)
+        while process.is_alive() and taken(killed) < goal:
             time.sleep(0.002)
-        assert process.poll() is None, "it ended before it was killed"
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert start(killed).wait() == 0
+        assert process.is_alive(), "it ended before it was killed"
+        process.kill()
+        process.join()
+    to_its_end(killed)
     return alone, killed
 
 

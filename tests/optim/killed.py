@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import torch
@@ -47,7 +46,3 @@ def main(folder: Path) -> None:
         states = [part.state_dict() for part in parts]
         torch.save({"step": step + 1, "states": states}, folder / "next.pt")
         os.replace(folder / "next.pt", saved)  # noqa: PTH105
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

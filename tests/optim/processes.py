@@ -1,14 +1,12 @@
-"""Real processes that train together, and one process that stands for all of them."""
+"""Training runs of several processes, and of one that stands for all of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
-from pathlib import Path
 
 import torch
-from torch import Tensor, distributed, multiprocessing, nn
+from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
@@ -110,32 +108,3 @@ def _mean(parts, micro_batches, count):
         for name in NAMES
         if any(name in losses for losses in parts)
     }
-
-
-def together(
-    work: Callable[..., object], count: int, folder: Path, *arguments: object
-) -> list[dict[str, object]]:
-    """Calls ``work(rank, count, *arguments)`` in that many processes of one group.
-
-    Returns:
-        What each process returned, by rank.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    multiprocessing.spawn(_in_group, (work, count, str(folder), arguments), nprocs=count)
-    return [torch.load(folder / f"{rank}.pt") for rank in range(count)]
-
-
-def _in_group(
-    rank: int, work: Callable[..., object], count: int, folder: str, arguments: Iterable[object]
-) -> None:
-    torch.set_num_threads(1)
-    distributed.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/meeting",
-        rank=rank,
-        world_size=count,
-        timeout=timedelta(seconds=60),
-    )
-    torch.save(work(rank, count, *arguments), f"{folder}/{rank}.pt")
-    distributed.barrier()  # No process may leave while another still needs it.
-    distributed.destroy_process_group()

@@ -6,7 +6,8 @@ from torch import distributed
 
 from equipoise.optim import AutoBalance, MTAdam, MultiAdam
 from tests.models import MultiHead
-from tests.optim.processes import Plan, run, together
+from tests.optim.processes import Plan, run
+from tests.parallel.ranks import together
 
 SOMETIMES = frozenset({(0, "b"), (3, "a"), (3, "c"), (7, "b")})
 PLANS = {
@@ -78,7 +79,7 @@ def refuse(rank):
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    return together(train_all, 2, tmp_path_factory.mktemp("two"))
+    return together(train_all, 2, tmp_path_factory.mktemp("two"), start_method="spawn")
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import io
 import weakref
+from collections import UserList
 
 import pytest
 import torch
@@ -21,6 +22,17 @@ OWN = {
     MultiAdam: {"group_weights": {"left": 0.7, "right": 0.3}},
 }
 BAD = pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+
+
+@KINDS
+def test_a_configurations_own_kind_of_list_leaves_a_checkpoint_of_plain_values(kind):
+    betas = UserList([0.9, 0.99, 0.9][: 3 if kind is MTAdam else 2])
+    optimizer = kind(TwoHeads().parameters(), betas=betas, losses=UserList(["left", "right"]))
+    assert optimizer.param_groups[0]["betas"] == tuple(betas)
+    file = io.BytesIO()
+    torch.save(optimizer.state_dict(), file)
+    file.seek(0)
+    assert torch.load(file, weights_only=True)["param_groups"][0]["losses"] == ["left", "right"]
 
 
 @KINDS

@@ -1,36 +1,33 @@
 from __future__ import annotations
 
-import os
 import random
-import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
 
-ROOT = Path(__file__).parents[2]
+from tests.forks import start
+from tests.optim.killed import main
+
 KILLS = 4
 
 
-def start(folder):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
-    command = [sys.executable, "-m", "tests.optim.killed", str(folder)]
-    return subprocess.Popen(command, cwd=ROOT, env=environment)
+def to_its_end(folder):
+    process = start(main, folder)
+    process.join()
+    assert process.exitcode == 0
 
 
 def kill_once(folder, steps):
     """Kills a training some steps after it resumed, at any point within a step."""
     saved = folder / "checkpoint.pt"
-    process, seen, last = start(folder), 0, stamp(saved)
-    while seen < steps and process.poll() is None:
+    process, seen, last = start(main, folder), 0, stamp(saved)
+    while seen < steps and process.is_alive():
         now = stamp(saved)
         seen, last = seen + (now != last), now
         time.sleep(0.0005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
 
 
 def stamp(file):
@@ -45,12 +42,12 @@ def test_a_training_killed_at_random_ends_bit_identical(tmp_path):
     alone, killed = tmp_path / "alone", tmp_path / "killed"
     alone.mkdir()
     killed.mkdir()
-    assert start(alone).wait() == 0
+    to_its_end(alone)
     draw = random.Random(7)
     for _ in range(KILLS):
         kill_once(killed, draw.randint(1, 12))
     assert torch.load(killed / "checkpoint.pt")["step"] < 60
-    assert start(killed).wait() == 0
+    to_its_end(killed)
     one, other = (torch.load(f / "checkpoint.pt", weights_only=True) for f in (alone, killed))
     assert one["step"] == other["step"] == 60
     for mine, theirs in zip(one["states"], other["states"], strict=True):

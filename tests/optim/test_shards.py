@@ -21,8 +21,9 @@ from torch.optim import Optimizer
 
 from equipoise.optim import AutoBalance, MTAdam, MultiAdam
 from equipoise.optim.sharded import NormPool
+from tests.forks import START_METHOD
 from tests.models import MultiHead
-from tests.optim.processes import together
+from tests.parallel.ranks import together
 from tests.releases import shards_on_a_cpu
 
 pytestmark = shards_on_a_cpu
@@ -238,13 +239,15 @@ def pooled(rank):
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(2, id="2 ranks"),
-        pytest.param(3, id="3 ranks", marks=pytest.mark.slow),
+        pytest.param((2, "spawn"), id="2 ranks"),
+        pytest.param((3, START_METHOD), id="3 ranks", marks=pytest.mark.slow),
     ],
 )
 def ranks(request, tmp_path_factory):
+    world, start_method = request.param
     folder = tmp_path_factory.mktemp("ranks")
-    trained = together(everything, request.param, folder, str(folder / "checkpoints"))
+    checkpoints = str(folder / "checkpoints")
+    trained = together(everything, world, folder, checkpoints, start_method=start_method)
     return folder / "checkpoints", trained
 
 

@@ -12,6 +12,8 @@ import torch
 from torch import distributed
 from torch import multiprocessing as mp
 
+from tests import forks
+
 
 def in_group(rank: int, work: Callable[..., object], world: int, folder: str, given: tuple) -> None:
     """What one process does: joins the group, works, leaves its result in a file."""
@@ -30,8 +32,21 @@ def in_group(rank: int, work: Callable[..., object], world: int, folder: str, gi
     distributed.destroy_process_group()
 
 
-def together(work: Callable[..., object], world: int, folder: Path, *given: object) -> list:
-    """What ``work(rank, world, *given)`` returns on each of several processes."""
-    folder.mkdir(exist_ok=True)
-    mp.spawn(in_group, args=(work, world, str(folder), given), nprocs=world)
+def together(
+    work: Callable[..., object],
+    world: int,
+    folder: Path,
+    *given: object,
+    start_method: str = forks.START_METHOD,
+) -> list:
+    """What ``work(rank, world, *given)`` returns on each of several processes.
+
+    Forked processes have one seed for the hashes of strings, and so one order of their sets. With
+    ``start_method="spawn"`` they have an order each, as on machines of their own: for the battery
+    of a file, where it would be seen if what they send each other depended on it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    mp.start_processes(
+        in_group, (work, world, str(folder), given), nprocs=world, start_method=start_method
+    )
     return [torch.load(folder / f"{rank}.pt") for rank in range(world)]

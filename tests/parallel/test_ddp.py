@@ -21,9 +21,6 @@ from tests.methods import make
 from tests.models import MultiHead
 from tests.parallel.ranks import together
 
-# One worker runs all of it, so that each set of processes is started once.
-pytestmark = pytest.mark.xdist_group("flags of a wrapper")
-
 STEPS, PARTS = 3, 2
 
 METHODS: dict[str, Callable[[int], eq.Balancer]] = {

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import copy
-import os
 import pickle
 from collections.abc import Callable, Iterable
-from datetime import timedelta
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, distributed, nn
-from torch import multiprocessing as mp
 from torch.amp import GradScaler
 from torch.distributed import checkpoint
 from torch.distributed.checkpoint.state_dict import (
@@ -25,12 +21,13 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 import equipoise as eq
+from tests.forks import START_METHOD
 from tests.methods import NAMES, make
 from tests.models import MultiHead
+from tests.parallel.ranks import together
 from tests.releases import shards_on_a_cpu
 
-# What all tests share is trained once, by one worker.
-pytestmark = [pytest.mark.xdist_group("shards"), shards_on_a_cpu]
+pytestmark = shards_on_a_cpu
 
 STEPS = 6
 NEED_WHOLE = (
@@ -335,37 +332,18 @@ def hybrid(rank: int, world: int, shape: tuple[int, int]) -> dict[str, tuple[Ten
     return {name: train(name, rank, world, shard=shard) for name in names}
 
 
-def in_group(rank: int, work: Callable[..., object], world: int, folder: str, given: tuple) -> None:
-    torch.set_num_threads(1)
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    distributed.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/rendezvous",
-        rank=rank,
-        world_size=world,
-        timeout=timedelta(seconds=120),
-    )
-    torch.save(work(rank, world, *given), f"{folder}/{rank}.pt")
-    distributed.barrier()  # no process may leave while another still needs it
-    distributed.destroy_process_group()
-
-
-def together(work: Callable[..., object], world: int, folder: Path, *given: object) -> list:
-    folder.mkdir(exist_ok=True)
-    mp.spawn(in_group, args=(work, world, str(folder), given), nprocs=world)
-    return [torch.load(folder / f"{rank}.pt") for rank in range(world)]
-
-
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(2, id="2 ranks"),
-        pytest.param(3, id="3 ranks", marks=pytest.mark.slow),
+        pytest.param((2, "spawn"), id="2 ranks"),
+        pytest.param((3, START_METHOD), id="3 ranks", marks=pytest.mark.slow),
     ],
 )
 def ranks(request, tmp_path_factory) -> list[dict]:
+    world, start_method = request.param
     folder = tmp_path_factory.mktemp("ranks")
-    found = together(everything, request.param, folder, str(folder / "checkpoints"))
+    checkpoints = str(folder / "checkpoints")
+    found = together(everything, world, folder, checkpoints, start_method=start_method)
     return [{**one, "checkpoints": str(folder / "checkpoints")} for one in found]
 
 

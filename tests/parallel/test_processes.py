@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import copy
-import os
-from pathlib import Path
 
 import pytest
 import torch
 from torch import distributed
-from torch import multiprocessing as mp
 from torch.nn.parallel import DistributedDataParallel
 
 import equipoise as eq
+from tests.forks import START_METHOD
 from tests.methods import NAMES, make
 from tests.models import MultiHead, flat_grad
-
-# One worker runs all of it, so that each set of processes is started once.
-pytestmark = pytest.mark.xdist_group("data parallel")
+from tests.parallel import ranks
 
 STEPS = 6
 CASES = {
@@ -42,7 +38,13 @@ def data(step: int) -> torch.Tensor:
 
 
 def train(
-    case: str, rank: int, world: int, *, wrapped: bool, absent: bool, looking: bool = False
+    case: str,
+    rank: int,
+    world: int,
+    *,
+    wrapped: bool,
+    absent: bool = False,
+    looking: bool = False,
 ) -> dict[str, object]:
     """Some steps on this process's part of each batch."""
     torch.manual_seed(0)
@@ -76,52 +78,40 @@ def as_grad(parameter: torch.Tensor) -> torch.Tensor:
     return carrier
 
 
-def work(rank: int, world: int, folder: str, wrapped: bool, absent: bool, looking: bool) -> None:
-    torch.set_num_threads(1)
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world
-    )
-    how = {"wrapped": wrapped, "absent": absent, "looking": looking}
-    found = {case: train(case, rank, world, **how) for case in CASES}
-    torch.save(found, Path(folder) / f"{rank}.pt")
-    distributed.barrier()
-    distributed.destroy_process_group()
-
-
-def run(
-    folder: Path, world: int, *, wrapped: bool, absent: bool = False, looking: bool = False
-) -> list[dict]:
-    mp.spawn(work, args=(world, str(folder), wrapped, absent, looking), nprocs=world)
-    return [torch.load(folder / f"{rank}.pt") for rank in range(world)]
+def battery(rank: int, world: int, how: dict[str, bool]) -> dict[str, dict]:
+    return {case: train(case, rank, world, **how) for case in CASES}
 
 
 @pytest.fixture(scope="module")
 def alone() -> dict[str, dict]:
-    return {case: train(case, 0, 1, wrapped=False, absent=False) for case in CASES}
+    return {case: train(case, 0, 1, wrapped=False) for case in CASES}
 
 
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param((2, True, False), id="2 wrapped"),
-        pytest.param((2, True, True), id="2 wrapped, looking for unused parameters"),
-        pytest.param((2, False, False), id="2 plain", marks=pytest.mark.slow),
-        pytest.param((3, True, False), id="3 wrapped", marks=pytest.mark.slow),
-        pytest.param((3, False, False), id="3 plain", marks=pytest.mark.slow),
+        pytest.param((2, "spawn", {"wrapped": True}), id="2 wrapped"),
+        pytest.param(
+            (2, START_METHOD, {"wrapped": True, "looking": True}),
+            id="2 wrapped, looking for unused parameters",
+        ),
+        pytest.param((2, "spawn", {"wrapped": False}), id="2 plain", marks=pytest.mark.slow),
+        pytest.param((3, START_METHOD, {"wrapped": True}), id="3 wrapped", marks=pytest.mark.slow),
+        pytest.param((3, START_METHOD, {"wrapped": False}), id="3 plain", marks=pytest.mark.slow),
     ],
 )
 def together(request, tmp_path_factory) -> list[dict]:
-    world, wrapped, looking = request.param
-    return run(tmp_path_factory.mktemp("ranks"), world, wrapped=wrapped, looking=looking)
+    world, start_method, how = request.param
+    folder = tmp_path_factory.mktemp("ranks")
+    return ranks.together(battery, world, folder, how, start_method=start_method)
 
 
 @pytest.fixture(
     scope="module", params=[pytest.param(True, id="wrapped"), pytest.param(False, id="plain")]
 )
 def with_absent(request, tmp_path_factory) -> list[dict]:
-    folder = tmp_path_factory.mktemp("ranks")
-    return run(folder, 2, wrapped=request.param, absent=True)
+    how = {"wrapped": request.param, "absent": True}
+    return ranks.together(battery, 2, tmp_path_factory.mktemp("ranks"), how, start_method="spawn")
 
 
 def assert_bit_identical(one: dict, other: dict) -> None:
@@ -154,29 +144,24 @@ def test_a_loss_absent_on_one_process_only_keeps_them_identical(case, with_absen
     assert_bit_identical(one[case], other[case])
 
 
-def start_late(rank: int, world: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world
-    )
+def start_late(rank: int, world: int) -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
     model = MultiHead(3)
     balancer = eq.Equal(["a", "b", "c"])
+    found = {}
     for there in ("ab", "ac", "ab", "abc", "c"):
         part = data(len(there)).chunk(world)[rank]
         losses = dict(zip("abc", model(part), strict=True))
         model.zero_grad()
         balancer.backward({name: losses[name] for name in there})
-        found = flat_grad(list(model.parameters()))
-        torch.save(found, Path(folder) / f"{there}{rank}.pt")
-        distributed.barrier()
-    distributed.destroy_process_group()
+        found[there] = flat_grad(list(model.parameters()))
+    return found
 
 
 def test_heads_of_losses_that_start_late_are_averaged_in_a_plain_model(tmp_path) -> None:
-    mp.spawn(start_late, args=(2, str(tmp_path)), nprocs=2)
+    first, second = ranks.together(start_late, 2, tmp_path / "2")
     for there in ("ab", "ac", "abc", "c"):
-        one, other = (torch.load(tmp_path / f"{there}{rank}.pt") for rank in range(2))
+        one, other = first[there], second[there]
         assert torch.equal(one, other)
         torch.manual_seed(0)
         model = MultiHead(3)

@@ -51,6 +51,31 @@ def test_a_mistyped_option_of_an_optimizer_is_refused_too(name) -> None:
         eq.create_optimizer(name, [torch.ones(2, requires_grad=True)], graphles="absent")
 
 
+def numbers_of(kind: type) -> list[str]:
+    """The options whose default is a number."""
+    defaults = {name: option.default for name, option in options_of(kind).items()}
+    return [name for name, default in defaults.items() if type(default) in (int, float)]
+
+
+@pytest.mark.parametrize("name", eq.list_balancers())
+def test_a_number_that_came_as_text_is_refused_at_construction(name) -> None:
+    for option in numbers_of(balancer_class(name)):
+        with pytest.raises(TypeError, match=f"`{option}` is '1e-3', which is text; give a number"):
+            make(name, **{option: "1e-3"})
+
+
+@pytest.mark.parametrize("kind", [eq.AutoBalance, eq.MTAdam, eq.MultiAdam])
+def test_a_number_of_an_optimizer_that_came_as_text_is_refused_too(kind) -> None:
+    parameters = [torch.ones(2, requires_grad=True)]
+    for option in numbers_of(kind):
+        with pytest.raises(TypeError, match=f"`{option}` is '1e-3', which is text; give a number"):
+            kind(parameters, **{option: "1e-3"})
+    with pytest.raises(TypeError, match="`lr` is '1e-3', which is text"):
+        kind(parameters, "1e-3")
+    with pytest.raises(ValueError, match="`lr` is '1e-3'; it must be a finite number"):
+        kind([{"params": parameters, "lr": "1e-3"}])
+
+
 @pytest.mark.parametrize("name", eq.list_balancers())
 def test_a_report_before_the_first_step_says_what_to_do(name) -> None:
     with pytest.raises(RuntimeError, match=r"There was no step yet; call `backward\(losses\)`"):

@@ -265,3 +265,15 @@ def test_any_balancer_goes_on_top(module, balancer) -> None:
         on_top.backward({"equation": module(residual), "boundary": boundary})
         optimizer.step()
     assert (model(x) - x.sin()).square().mean().item() < error
+
+
+def test_state_that_somebody_wants_to_train_is_refused(module) -> None:
+    for name in module.declared:
+        state = module.get_buffer(name)
+        state.requires_grad_(state.is_floating_point())
+        if state.requires_grad:
+            with pytest.raises(TypeError, match="leave it out of the optimizer"):
+                module(residuals())
+            state.requires_grad_(False)
+    with pytest.raises(TypeError, match="leave it out of the optimizer"):
+        setattr(module, name, torch.nn.Parameter(state, requires_grad=False))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import torch
@@ -12,7 +11,7 @@ import equipoise as eq
 from tests.methods import NAMES, make
 from tests.models import MultiHead
 
-STEPS = 40
+STEPS = 20
 
 
 def build(name: str) -> tuple:
@@ -48,7 +47,3 @@ def main(folder: Path) -> None:
         states = {name: [p.state_dict() for p in parts] for name, parts in runs.items()}
         torch.save({"step": step + 1, **states}, folder / "next.pt")
         os.replace(folder / "next.pt", saved)  # noqa: PTH105
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -2,55 +2,49 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.forks import start
 from tests.methods import NAMES
+from tests.training.killed import main
 
 pytestmark = pytest.mark.xdist_group("resumption")
-
-ROOT = Path(__file__).parents[2]
-
-
-def start(folder: Path) -> subprocess.Popen:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
-    command = [sys.executable, "-m", "tests.training.killed", str(folder)]
-    return subprocess.Popen(command, cwd=ROOT, env=environment)
 
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory) -> tuple[dict, dict]:
     alone, killed = tmp_path_factory.mktemp("alone"), tmp_path_factory.mktemp("killed")
-    assert start(alone).wait() == 0
+    to_its_end(alone)
     draw = random.Random(5)
     kills = 0
     while True:
-        process = start(killed)
+        process = start(main, killed)
         deadline = time.monotonic() + draw.uniform(0.0, 1.5)
         before = progress(killed)
-        while process.poll() is None and (
-            progress(killed) == before or time.monotonic() < deadline
-        ):
+        while process.is_alive() and (progress(killed) == before or time.monotonic() < deadline):
             time.sleep(0.01)
-        if process.poll() is not None:
-            assert process.returncode == 0
+        if not process.is_alive():
+            assert process.exitcode == 0
             break
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.join()
         kills += 1
         if kills == 4:
-            assert start(killed).wait() == 0
+            to_its_end(killed)
             break
     assert kills > 0
     return tuple(torch.load(f / "checkpoint.pt", weights_only=True) for f in (alone, killed))
+
+
+def to_its_end(folder: Path) -> None:
+    process = start(main, folder)
+    process.join()
+    assert process.exitcode == 0
 
 
 def progress(folder: Path) -> float:

@@ -22,9 +22,6 @@ ROOT = HERE.parents[1]
 PROGRAMS = sorted((HERE / "programs").glob("*.py"))
 REFUSED = sorted((HERE / "refused").glob("*.py"))
 
-# One worker runs mypy, not each of them.
-pytestmark = pytest.mark.xdist_group("typing")
-
 Lines = dict[tuple[str, int], list[str]]
 
 

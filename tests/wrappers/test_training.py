@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
-from torch import distributed
-from torch import multiprocessing as mp
 from torch.nn.parallel import DistributedDataParallel
 
 import equipoise as eq
@@ -19,9 +15,7 @@ from equipoise.wrappers import PerModule, Primary, Shares
 from equipoise.wrappers.behind import Behind
 from tests.methods import LOSSES, make
 from tests.models import MultiHead, batch, compile_trunk, flat_grad
-
-# What all tests share is trained once, by one worker.
-pytestmark = pytest.mark.xdist_group("wrappers on processes")
+from tests.parallel import ranks
 
 SHARES = {"a": 0.6, "b": 0.3, "c": 0.1}
 RAMPS = {"b": Ramp(0.1, 2.0, steps=5), "c": Stages({0: 0.1, 2: 1.0})}
@@ -95,21 +89,13 @@ def train(case: str, rank: int, world: int, *, wrapped: bool, absent: str = "") 
     return torch.cat([*parameters, torch.tensor(list(balancer.weights.values())), *state])
 
 
-def work(rank: int, world: int, folder: str, wrapped: bool) -> None:
-    torch.set_num_threads(1)
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world
-    )
-    found = {
+def battery(rank: int, world: int, wrapped: bool) -> dict[tuple[str, str], torch.Tensor]:
+    return {
         (case, absent): train(case, rank, world, wrapped=wrapped, absent=absent)
         for case in (*CASES, *PARTS)
         for absent in ("", "a")
         if not (absent and "start" in case)
     }
-    torch.save(found, Path(folder) / f"{rank}.pt")
-    distributed.barrier()
-    distributed.destroy_process_group()
 
 
 @pytest.fixture(
@@ -121,8 +107,7 @@ def work(rank: int, world: int, folder: str, wrapped: bool) -> None:
 )
 def together(request, tmp_path_factory) -> list[dict]:
     folder = tmp_path_factory.mktemp("ranks")
-    mp.spawn(work, args=(2, str(folder), request.param), nprocs=2)
-    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+    return ranks.together(battery, 2, folder, request.param, start_method="spawn")
 
 
 @every_case

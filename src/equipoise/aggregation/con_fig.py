@@ -38,7 +38,8 @@ class ConFIG(Aggregation):
         length: ``"projection"`` is the formula above (paper). The others are those of the authors'
             ``TrackMinimum``, ``TrackMaximum`` and ``TrackHarmonicAverage``:
             :math:`N \sum_t \cos(g_t, u)` with ``N`` the smallest, largest or harmonic mean norm.
-        options: See `Aggregation`. Here ``heads`` is ``"plain"`` unless given: a negative weight
+        options: See `Aggregation`. Priorities, like any scale, do not change the balance: give a
+            ``preference``. Here ``heads`` is ``"plain"`` unless given: a negative weight
             would make a loss's own parameters raise it.
 
     Raises:

@@ -32,7 +32,7 @@ class DBMTL(Aggregation):
         beta: :math:`\beta`, how much of the average stays, in [0, 1); LibMTL: 0.9.
         beta_sigma: :math:`\sigma`, how fast that decays; LibMTL: 0.
         eps: :math:`\epsilon`; LibMTL (the authors' own code): 1e-8.
-        options: See `Aggregation`.
+        options: See `Aggregation`. Priorities, like any scale, do not change the balance.
 
     Raises:
         ValueError: If a number is out of range.

@@ -26,7 +26,8 @@ class FairGrad(Aggregation):
         alpha: Fairness: towards 0 the sum of the decreases counts, 1 is proportional fairness
             (Nash-MTL's equation), large values are max-min fairness. Authors' code: 1; accurate
             from 0.1 on.
-        options: See `Aggregation`.
+        options: See `Aggregation`. With ``alpha=1`` priorities, like any scale, do not change the
+            balance.
 
     Raises:
         ValueError: If ``alpha`` is not positive.

@@ -32,7 +32,8 @@ class GradientShares(Aggregation):
         item_size: How many numbers of the watched tensor belong to one item of the batch: the norm
             is then the mean of the items' norms, as in EnCodec. ``None`` is the norm of the whole.
         eps: :math:`\epsilon`; EnCodec: 1e-12.
-        options: See `Aggregation`. To watch the model's output, as EnCodec does, give it to
+        options: See `Aggregation`. Priorities, like any scale, do not change the balance: give
+            ``shares``. To watch the model's output, as EnCodec does, give it to
             ``backward(losses, wrt=output)``.
 
     Raises:

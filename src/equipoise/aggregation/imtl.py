@@ -33,7 +33,8 @@ class IMTL(Aggregation):
         initial: ``s`` before the first step, one number or one per loss; paper: 0.
         lr: Learning rate of ``s``.
         optimizer: What descends on ``s``: ``"adam"`` or ``"sgd"``.
-        options: See `Aggregation`. Here ``heads`` is ``"plain"`` unless given: a negative weight
+        options: See `Aggregation`. Priorities, like any scale, do not change the balance of the
+            gradients. Here ``heads`` is ``"plain"`` unless given: a negative weight
             would make a loss's own parameters raise it. ``balancer(losses)`` has no such exception;
             use ``backward`` where a loss has parameters of its own.
 

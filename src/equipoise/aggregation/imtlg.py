@@ -35,7 +35,8 @@ class IMTLG(Aggregation):
         sign: Whether weights sum to 1 whatever that does to the losses (``"paper"``), or have the
             sign with which the common projection is positive, so that none is raised
             (``"descent"``): they then may sum to -1.
-        options: See `Aggregation`. Here ``heads`` is ``"plain"`` unless given, as in the paper: a
+        options: See `Aggregation`. Priorities, like any scale, do not change the balance of the
+            gradients. Here ``heads`` is ``"plain"`` unless given, as in the paper: a
             negative weight would make a loss's own parameters raise it. ``balancer(losses)`` has
             no such exception; use ``backward`` where a loss has parameters of its own.
 

@@ -40,7 +40,8 @@ class MomentumConFIG(Aggregation):
         beta_2: Decay of the second moment; paper: 0.999.
         eps: Added to the root of the second moment; authors' code: 1e-8.
         length: How long ConFIG's result is, see `ConFIG`; paper: ``"projection"``.
-        options: See `Aggregation`.
+        options: See `Aggregation`. Priorities, like any scale, do not change the balance: they
+            hardly show in the direction.
 
     Raises:
         ValueError: If a decay is outside [0, 1), ``eps`` negative or ``length`` unknown.

@@ -36,7 +36,8 @@ class NashMTL(Aggregation):
         losses: How many losses there are, or their unique names.
         max_norm: Largest norm of the combined gradient; authors' code: 1. With 0 it is not clipped:
             its norm is then :math:`\sqrt T`.
-        options: See `Aggregation`. ``every`` is the authors' ``update_weights_every``.
+        options: See `Aggregation`. ``every`` is the authors' ``update_weights_every``. Priorities,
+            like any scale, do not change the balance.
 
     Raises:
         ValueError: If ``max_norm`` is negative.

@@ -38,7 +38,8 @@ class PCD(Aggregation):
             paper: 0.02.
         beta: Decay of the moving average, in [0, 1); paper: 0.999.
         eps: :math:`\epsilon`; paper: 1e-8.
-        options: See `Aggregation`. Here ``heads`` is ``"plain"`` unless given: a loss that makes
+        options: See `Aggregation`. Priorities, like any scale, do not change the balance: raise a
+            loss's ``tau``. Here ``heads`` is ``"plain"`` unless given: a loss that makes
             its progress anyway has weight zero, and its own parameters would stand still.
 
     Raises:

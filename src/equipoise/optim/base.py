@@ -125,6 +125,8 @@ class MultiTermOptimizer(Recorded, Generic[BucketT]):
             ValueError: If a hyperparameter is out of range, or names are missing.
         """
         super().add_param_group(param_group)
+        # A configuration's own kind of list would not be loaded with `weights_only=True`.
+        param_group["betas"] = tuple(param_group["betas"])
         try:
             self._check_group(param_group)
         except ValueError:
@@ -481,8 +483,10 @@ class MultiTermOptimizer(Recorded, Generic[BucketT]):
         still = all(float(group["lr"]) == 0 for group in self.param_groups)
         if self.state or not still or self.names is None:
             msg = (
-                "`step` needs gradients from `optimizer.backward(losses)`; call that first. To "
-                "load a distributed checkpoint into a new optimizer, build it with `losses=`."
+                f"`step` needs gradients from `{type(self).__name__}.backward(losses)`: call it in "
+                "the place of `loss.backward()`; inside Accelerate, Lightning or Transformers, call "
+                "what `equipoise.integrations` has for it. To load a distributed checkpoint into a "
+                "new optimizer, build it with `losses=`."
             )
             raise RuntimeError(msg)
         self._buckets(given)

@@ -56,8 +56,8 @@ def check_group(group: Mapping[str, Any], betas: tuple[float, ...]) -> None:
         value = group[name]
         # A learning rate on another device is not read: that would wait for the device.
         readable = not isinstance(value, Tensor) or value.device.type == "cpu"
-        if readable and not 0 <= float(value) < float("inf"):
-            msg = f"`{name}` is {value}; it must be a finite number, zero or above."
+        if isinstance(value, str) or (readable and not 0 <= float(value) < float("inf")):
+            msg = f"`{name}` is {value!r}; it must be a finite number, zero or above."
             raise ValueError(msg)
     given = group["betas"]
     if len(given) != len(betas) or not all(0 <= beta < 1 for beta in given):

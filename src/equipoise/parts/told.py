@@ -44,12 +44,16 @@ def remembers(constructor: ConstructorT) -> ConstructorT:
 def understands(constructor: ConstructorT) -> ConstructorT:
     """Answers a keyword that no constructor takes with the nearest that one does.
 
+    A number that came as text, as configuration files have it, is refused by its name.
+
     Args:
         constructor: An ``__init__``.
     """
+    positions = list(inspect.signature(constructor).parameters)[1:]
 
     @wraps(constructor)
     def told(self: Any, *args: Any, **options: Any) -> None:  # noqa: ANN401
+        _refuse_text(type(self), {**dict(zip(positions, args, strict=False)), **options})
         try:
             constructor(self, *args, **options)
         except TypeError as error:
@@ -89,6 +93,20 @@ class UnknownOptionError(TypeError):
         self.option, self.known = option, known
 
 
+def _refuse_text(kind: type, given: Mapping[str, object]) -> None:
+    """No option whose default is a number takes a word."""
+    words = {name: value for name, value in given.items() if isinstance(value, str)}
+    defaults = _defaults(kind) if words else {}
+    for name, word in words.items():
+        default = defaults.get(name)
+        if isinstance(default, int | float) and not isinstance(default, bool):
+            msg = (
+                f"`{name}` is {word!r}, which is text; give a number. (YAML reads 1e-3 as text: "
+                "write 1.0e-3.)"
+            )
+            raise TypeError(msg)
+
+
 def _propose(kind: type, error: TypeError) -> None:
     """Raises Python's error about a keyword that a class does not take with the nearest it does.
 
@@ -125,11 +143,11 @@ def _text(value: object) -> str:
         return str(value.tolist()) if value.numel() <= _FEW else f"tensor{tuple(value.shape)}"
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key!r}: {_text(part)}" for key, part in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        inner = ", ".join(map(_text, value[:_FEW])) + (", ..." if len(value) > _FEW else "")
-        return f"[{inner}]" if isinstance(value, list) else f"({inner})"
     if isinstance(value, bool | int | float | str | type(None)):
         return repr(value)
+    if isinstance(value, Sequence):
+        inner = ", ".join(map(_text, value[:_FEW])) + (", ..." if len(value) > _FEW else "")
+        return f"({inner})" if isinstance(value, tuple) else f"[{inner}]"
     called = value if inspect.isclass(value) or inspect.isfunction(value) else type(value)
     return str(getattr(called, "__name__", called))
 

@@ -42,7 +42,7 @@ class FAMO(Weighting):
         after: Where the losses after the step come from. ``"observed"``: from `observe`, as in the
             paper. ``"next_batch"``: the losses of the next step stand in for them; no further
             forward pass, more noise.
-        options: See `Balancer`.
+        options: See `Balancer`. Priorities, like any scale, do not change the balance.
 
     Raises:
         ValueError: If ``lr`` is not positive, ``gamma`` negative, or ``after`` unknown.

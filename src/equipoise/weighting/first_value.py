@@ -16,6 +16,8 @@ from equipoise.weighting.base import Weighting
 class FirstValue(Weighting):
     r"""The folk recipe: every loss starts at 1, ``w_i = 1 / |L_i(0)|``, and stays so scaled.
 
+    With priorities every loss starts at its priority, ``w_i = p_i / |L_i(0)|``.
+
     Args:
         losses: How many losses there are, or their unique names.
         options: See `Balancer`.
@@ -36,5 +38,7 @@ class FirstValue(Weighting):
         self.state("first", torch.zeros(len(self.names)))
 
     def _weigh(self, values: Tensor) -> Tensor:
-        self.first = torch.where(self.first == 0, values.abs(), self.first)
+        # Values come multiplied by priorities, which must not be divided out again with the rest.
+        first = (values / self.priorities).abs()
+        self.first = torch.where(self.first == 0, first, self.first)
         return torch.where(self.first == 0, 1.0, 1 / self.first)

@@ -49,8 +49,9 @@ class Uncertainty(Weighting):
         Kendall, Gal, Cipolla 2018, arXiv 1705.07115, equation 7.
 
     Differs from the paper in who trains ``s``: there the model's optimizer does, here the balancer
-    itself, so that no parameter has to be registered and the state is the balancer's; and in that
-    ``s`` of a negative loss, which would fall for ever, rests.
+    itself, so that no parameter has to be registered and the state is the balancer's (leave it out
+    of the optimizer: its ``parameters()`` are none, and state that requires grad is refused); and
+    in that ``s`` of a negative loss, which would fall for ever, rests.
     """
 
     defined_for: Literal["all", "nonnegative"] = "nonnegative"

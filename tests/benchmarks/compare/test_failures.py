@@ -9,6 +9,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from equipoise.benchmarks.compare.paired import ranks, verdicts
 from equipoise.benchmarks.compare.report import headline, read_standings, render
 from equipoise.benchmarks.compare.results import Results
 from equipoise.benchmarks.compare.run import DIVERGED
@@ -203,3 +204,37 @@ def test_results_of_versions_without_failures_and_fingerprints_are_read(tmp_path
     del line["failure"], line["fingerprint"]
     (tmp_path / "results.jsonl").write_text(json.dumps(line) + "\n")
     assert Results(tmp_path).read() == [runs[0]]
+
+
+def trained(problem_, lr):
+    options = dataclasses.replace(OPTIONS, lr=lr)
+    return train(problem_, Method("equal"), options, 0, lambda *_: None)
+
+
+def test_a_run_that_blew_up_to_finite_numbers_has_diverged():
+    run = trained(problem(), lr=1e4)
+    assert run.metric > 1e6  # Adam's steps are bounded: nothing overflows
+    assert run.failure == DIVERGED
+    assert trained(problem(), lr=1e-2).failure is None
+
+
+def test_a_method_that_blows_up_on_four_of_five_seeds_is_told_from_those_that_do_not():
+    runs = [
+        dataclasses.replace(trained(problem(), lr), balancer=label, seed=seed)
+        for label, rates in {"equal": [1e-2] * 5, "mtadam": [1e-2, 1e3, 1e4, 1e6, 1e8]}.items()
+        for seed, lr in enumerate(rates)
+    ]
+    rows = standings(runs, {})
+    assert ranks(rows) == ["1", "2"]
+    assert rows[1].failures == "4 of 5 diverged"
+    assert verdicts(rows, rows[0]) == {"mtadam": "worse"}
+
+
+def test_a_model_that_only_measures_worse_than_untrained_has_not_diverged():
+    def start(seed):
+        trial = problem().start(seed)
+        return dataclasses.replace(trial, evaluate=lambda: -trial.evaluate())
+
+    run = trained(dataclasses.replace(problem(), start=start), lr=1e-2)
+    assert run.metric > run.metric_curve[0]  # where lower is better
+    assert run.failure is None

@@ -88,6 +88,33 @@ def test_other_source_is_another_fingerprint(tmp_path):
     assert taken[1].differences(taken[0]) == ["its source"]
 
 
+def test_the_files_of_all_functions_of_a_trial_are_its_source(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    module = tmp_path / "critic_elsewhere.py"
+    module.write_text("def measured(trial):\n    return lambda: trial.evaluate()\n")
+    measured = importlib.import_module("critic_elsewhere").measured
+
+    def start(seed):
+        trial = problem().start(seed)
+        return dataclasses.replace(trial, validate=measured(trial))
+
+    found = dataclasses.replace(problem(), start=start)
+    before = take_fingerprint(found, 8)
+    module.write_text("\n" + module.read_text())
+    assert take_fingerprint(found, 8).differences(before) == ["its source"]
+
+
+def test_more_batches_are_other_data():
+    def of_batches(count):
+        def start(seed):
+            trial = problem().start(seed)
+            return dataclasses.replace(trial, data=[trial.data[0][:8]] * count)
+
+        return take_fingerprint(dataclasses.replace(problem(), start=start), None).content
+
+    assert of_batches(3) == of_batches(3) != of_batches(4)
+
+
 def test_a_start_without_a_file_has_an_unknown_source():
     names: dict = {}
     exec("def start(small, seed): return small().start(seed)", names)  # noqa: S102

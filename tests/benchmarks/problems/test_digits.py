@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -52,9 +54,20 @@ def test_the_same_seed_gives_the_same_trial_and_another_gives_another():
     assert one.right_weights == same.right_weights != other.right_weights
 
 
-def test_training_and_test_images_are_different_images():
+def test_four_fifths_of_the_images_are_trained_on():
     trial = start_trial(digits(), 0)
     assert len(trial.data[0]) == 1437  # of 1797
+
+
+def test_validation_images_are_neither_trained_on_nor_tested_with():
+    trial = start_trial(digits(), 0)
+    seen: list[torch.Tensor] = []
+    trial.model.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    trial.evaluate()
+    trial.validate()
+    parts = [{image.numpy().tobytes() for image in part} for part in (trial.data[0], *seen)]
+    assert [len(part) for part in (trial.data[0], *seen)] == [1437, 181, 179]
+    assert all(one.isdisjoint(other) for one, other in itertools.combinations(parts, 2))
 
 
 def test_indices_lie_between_0_and_1_for_every_class():

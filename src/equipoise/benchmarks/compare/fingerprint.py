@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,8 @@ class Fingerprint:
     """What a problem was and what it was computed with; empty where that is not known.
 
     Args:
-        source: Digest of the file in which the problem's ``start`` is written.
+        source: Digest of the files in which the problem's ``start`` and the functions of its trial
+            are written.
         content: Digest of what ``start`` gives: data, initial parameters, first losses, metric.
         equipoise: The version.
         torch: The version.
@@ -80,7 +81,7 @@ def take_fingerprint(problem: Problem, batch_size: int | None) -> Fingerprint:
     for part in _content(problem, trial, batch_size):
         digest.update(part)
     return Fingerprint(
-        source=_source_digest(problem),
+        source=_source_digest(problem, trial),
         content=digest.hexdigest()[:16],
         equipoise=eq.__version__,
         torch=torch.__version__,
@@ -88,15 +89,24 @@ def take_fingerprint(problem: Problem, batch_size: int | None) -> Fingerprint:
     )
 
 
-def _source_digest(problem: Problem) -> str:
-    start = problem.start
-    while isinstance(start, partial):
-        start = start.func
+def _source_digest(problem: Problem, trial: Trial) -> str:
+    functions: list[Callable[..., object] | None] = [problem.start, trial.compute_losses]
+    functions += [trial.evaluate, trial.validate, trial.kpis, trial.step, trial.finish]
+    digest = hashlib.sha256()
+    for path in dict.fromkeys(filter(None, map(_source_file, functions))):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16] if _source_file(problem.start) else ""
+
+
+def _source_file(function: Callable[..., object] | None) -> Path | None:
+    """Where it is written; none of an interactive session, or of a callable object."""
+    while isinstance(function, partial):
+        function = function.func
     try:
-        path = inspect.getsourcefile(inspect.unwrap(start))
-        return hashlib.sha256(Path(path or "").read_bytes()).hexdigest()[:16]
-    except (OSError, TypeError):  # written in an interactive session, or a callable object
-        return ""
+        path = Path(inspect.getsourcefile(inspect.unwrap(function)) or "")  # type: ignore[arg-type]
+    except TypeError:
+        return None
+    return path if path.is_file() else None
 
 
 def _device_name(device: torch.device) -> str:
@@ -110,6 +120,8 @@ def _content(problem: Problem, trial: Trial, batch_size: int | None) -> Iterator
     data, batch = _probed(trial, batch_size)
     for tensor in data:
         yield from _bytes_of("data", tensor)
+    if isinstance(trial.data, Sized) and not isinstance(trial.data, tuple):
+        yield repr(("batches", len(trial.data))).encode()
     for name, tensor in trial.model.state_dict().items():
         yield from _bytes_of(name, tensor)
     with measuring(trial.model):

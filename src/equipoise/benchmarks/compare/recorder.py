@@ -16,6 +16,9 @@ from equipoise.benchmarks.problem import Problem, Trial
 _RECORDED_POINTS = 60
 _METRIC_POINTS = 20
 
+_BLOWN_UP = 10.0
+"""How much larger than at first losses are at the end of a run that went the wrong way."""
+
 
 @dataclass
 class Recorder:
@@ -36,6 +39,8 @@ class Recorder:
     metrics: dict[str, list[Number]] = field(init=False)
     validation_curve: list[Number] = field(default_factory=list)
     trajectory: Trajectory = field(init=False)
+    _first: dict[str, float] = field(default_factory=dict, init=False)
+    _newest: dict[str, float] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         """Measures the model as it is before the first step."""
@@ -52,7 +57,10 @@ class Recorder:
             losses: What it was taken with.
             trainer: Tells the weights.
         """
+        for name in losses.keys() - self._first.keys():
+            self._first[name] = abs(losses[name].item())
         if self._is_due(step, _RECORDED_POINTS):
+            self._newest |= {name: abs(loss.item()) for name, loss in losses.items()}
             self._keep(step, losses, trainer.weights())
         if self._is_due(step, _METRIC_POINTS):
             self._measure(step)
@@ -64,6 +72,21 @@ class Recorder:
         compared without what comes after.
         """
         self._measure(self.total + 1)
+
+    @property
+    def blew_up(self) -> bool:
+        """Whether the model is worse than before it was trained, and its losses far larger.
+
+        An optimizer such as Adam takes steps of bounded length, so that a training that goes the
+        wrong way may end with finite numbers, of any size.
+        """
+        start = self.metric_curve[0]
+        if start is None or not self._newest:
+            return False
+        worse = self.metric < start if self.problem.higher_is_better else self.metric > start
+        # Turned round, so that a loss that is not a number is no small one.
+        small = sum(self._newest.values()) <= _BLOWN_UP * sum(self._first.values())
+        return worse and not small
 
     def end(self, step: int) -> None:
         """Leaves out what a run that stops at this step would still have recorded."""

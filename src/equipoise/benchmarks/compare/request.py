@@ -16,7 +16,7 @@ class TrainingOptions:
         epochs: Passes over the training data; ``None`` where steps are counted.
         batch_size: Samples per step; a last, smaller batch of an epoch is left out. ``None`` where
             the problem makes its own batches.
-        lr: The learning rate of Adam, and of the optimizers that take its place.
+        lr: The learning rate of the problem's optimizer, and of those that take its place.
         steps: How many, in place of epochs.
         optimizer: Its name, in place of the problem's own; empty for that.
         seconds: How long all methods train alike, in place of epochs; the steps of each follow from

@@ -17,7 +17,10 @@ Number: TypeAlias = float | None
 """``None`` stands for a value that was absent or not finite: JSON has neither."""
 
 DIVERGED = "diverged"
-"""The failure of a run whose metric or parameters are not finite at its end."""
+"""The failure of a run that ends without finite metric and parameters, or has blown up.
+
+That is: its metric is worse than before the first step, and its losses are ten times as large.
+"""
 
 
 @dataclass(frozen=True)

@@ -144,7 +144,8 @@ def _take_steps(
             recorder.end(step)
             return DIVERGED
         watch(step, recorder.metric)
-    return None if math.isfinite(recorder.metric) and _is_sound(trial) else DIVERGED
+    sound = math.isfinite(recorder.metric) and _is_sound(trial) and not recorder.blew_up
+    return None if sound else DIVERGED
 
 
 def _usable(weights: Mapping[str, float]) -> Mapping[str, float]:

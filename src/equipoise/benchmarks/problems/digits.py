@@ -12,7 +12,7 @@ from equipoise.benchmarks.problem import Problem, Trial
 from equipoise.benchmarks.problems.pictures import load_digits
 
 CLASSES = 10
-_TRAINING_SHARE = 0.8
+_TRAINING_SHARE, _VALIDATION_SHARE = 0.8, 0.1
 _LARGEST_WEIGHT = 1000.0
 _WATCHED_SAMPLES = 256
 
@@ -63,7 +63,8 @@ def _start(seed: int) -> Trial:
     generator = torch.Generator().manual_seed(seed)
     images, labels = load_digits()
     order = torch.randperm(len(images), generator=generator)
-    training, test = order.tensor_split([int(_TRAINING_SHARE * len(order))])
+    known = int(_TRAINING_SHARE * len(order)), int(_VALIDATION_SHARE * len(order))
+    training, validation, test = order.tensor_split([known[0], sum(known)])
     scales = _LARGEST_WEIGHT * torch.rand(CLASSES, generator=generator)
     scales[0] = 1.0
     model = _build_model()
@@ -72,8 +73,8 @@ def _start(seed: int) -> Trial:
         return class_losses(model(images), labels, scales)
 
     @torch.no_grad()
-    def evaluate() -> float:
-        return float((model(images[test]).argmax(dim=1) == labels[test]).double().mean())
+    def accuracy(part: Tensor) -> float:
+        return float((model(images[part]).argmax(dim=1) == labels[part]).double().mean())
 
     @torch.no_grad()
     def kpis() -> dict[str, float]:
@@ -86,9 +87,10 @@ def _start(seed: int) -> Trial:
         model=model,
         data=(images[training], labels[training]),
         compute_losses=compute_losses,
-        evaluate=evaluate,
+        evaluate=lambda: accuracy(test),
         right_weights={f"digit_{c}": float(1 / scale) for c, scale in enumerate(scales)},
         kpis=kpis,
+        validate=lambda: accuracy(validation),
     )
 
 
