@@ -151,11 +151,9 @@ RULES = (
         "a physics-informed network",
         (
             Pick(
-                "InverseGradientNorm",
-                "nearer to the solution than the plain sum with every seed, at equal time",
-                {"every": 10},
+                "LearningRateAnnealing", "level with weights found by hand, once L-BFGS has ended"
             ),
-            Pick("MTAdam", "the same before L-BFGS, which needs weights from elsewhere"),
+            Pick("GradNorm", "gives each loss a gradient of like size"),
         ),
     ),
     Rule(
