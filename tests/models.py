@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
+import torch._dynamo
+import torch._functorch.config
+import torch._inductor.config
 from torch import Tensor, nn
 
 
@@ -22,6 +26,19 @@ class MultiHead(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         hidden = self.trunk(x)
         return [(i + 1) * (head(hidden) - i).square().mean() for i, head in enumerate(self.heads)]
+
+
+@contextmanager
+def fresh_compiler() -> Iterator[None]:
+    """Nothing compiled before counts, be it in this process or kept on the disk.
+
+    A function that the disk keeps was compiled for whoever came first, and may give its buffers
+    away to one who passes it several times.
+    """
+    torch._dynamo.reset()
+    inductor = torch._inductor.config.patch(fx_graph_cache=False)
+    with inductor, torch._functorch.config.patch(enable_autograd_cache=False):
+        yield
 
 
 def compile_trunk(model: nn.Module, backend: str = "aot_eager") -> None:

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from equipoise.autograd.graph import SharingError
 from equipoise.autograd.shared import last_shared, leaves_below, parameters, representation
-from tests.models import MultiHead, batch
+from tests.models import MultiHead, batch, compile_trunk, fresh_compiler
 
 
 def random_losses(seed: int) -> list[torch.Tensor]:
@@ -206,11 +206,12 @@ def test_a_custom_function_is_walked_through() -> None:
 
 
 def test_a_compiled_trunk_is_walked_through() -> None:
-    model = MultiHead(2)
-    model.trunk.compile(backend="aot_eager")
-    losses = model(batch())
-    assert set(parameters(losses).shared) == set(model.trunk.parameters())
-    assert representation(losses)
+    with fresh_compiler():
+        model = MultiHead(2)
+        compile_trunk(model)
+        losses = model(batch())
+        assert set(parameters(losses).shared) == set(model.trunk.parameters())
+        assert representation(losses)
 
 
 def test_checkpointing_without_reentrance_shows_all_parameters() -> None:

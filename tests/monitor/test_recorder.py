@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import equipoise as eq
 from equipoise.monitor.history import RecordError, read_history
 from tests.methods import NAMES, make
-from tests.models import MultiHead, batch
+from tests.models import MultiHead, batch, compile_trunk, fresh_compiler
 from tests.parallel.ranks import together
 
 LOSSES = ["near", "far", "sky"]
@@ -274,17 +274,19 @@ def test_losses_that_share_nothing_are_told_once_and_stop_nothing() -> None:
     assert [entry.norms for entry in recorder.history().entries] == [None, None]
 
 
+@pytest.mark.filterwarnings("ignore:.*measured through a compiled function:UserWarning")
 def test_a_compiled_trunk_can_be_measured_at_later_steps_after_a_resumption() -> None:
-    torch.manual_seed(0)
-    model = MultiHead(3)
-    model.trunk = torch.compile(model.trunk, backend="aot_eager")
-    balancer = eq.Equal(LOSSES)
-    state = balancer.state_dict() | {"calls": torch.tensor(1)}
-    balancer.load_state_dict(state)
-    recorder = eq.Recorder(balancer, every=1, measure=3)
-    for _ in range(4):
-        balancer.backward(model(batch()))
-    assert [entry.step for entry in recorder.history().entries if entry.measured] == [3]
+    with fresh_compiler():
+        torch.manual_seed(0)
+        model = MultiHead(3)
+        compile_trunk(model)
+        balancer = eq.Equal(LOSSES)
+        state = balancer.state_dict() | {"calls": torch.tensor(1)}
+        balancer.load_state_dict(state)
+        recorder = eq.Recorder(balancer, every=1, measure=3)
+        for _ in range(4):
+            balancer.backward(model(batch()))
+        assert [entry.step for entry in recorder.history().entries if entry.measured] == [3]
 
 
 def test_a_disk_that_is_full_is_told_once_and_mended_later(balancer, train, tmp_path) -> None:

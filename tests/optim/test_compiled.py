@@ -1,19 +1,28 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
 from equipoise.optim import AutoBalance, MTAdam, MultiAdam
+from tests.models import MultiHead, batch, compile_trunk, fresh_compiler
 from tests.optim.training import TwoHeads, assert_equal_models, batches
 
 # What the compiler itself warns of while it compiles is not ours.
-pytestmark = pytest.mark.filterwarnings("ignore:.*script_method.*:DeprecationWarning")
+SETTING = "The gradients of several losses are measured through a compiled"
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*script_method.*:DeprecationWarning"),
+    pytest.mark.filterwarnings(f"ignore:{SETTING}:UserWarning"),
+]
+SIZES = [4, 4, 7, 4, 3]  # the batches of an epoch and its last, partial one
 KINDS = pytest.mark.parametrize("kind", [MTAdam, AutoBalance, MultiAdam])
 
 
 @pytest.fixture(autouse=True)
 def _fresh_compiler():
-    torch._dynamo.reset()
+    with fresh_compiler():
+        yield
 
 
 def train_with_a_late_loss(model, forward, kind):
@@ -26,14 +35,59 @@ def train_with_a_late_loss(model, forward, kind):
         optimizer.step()
 
 
+def train(model, kind, sizes):
+    torch.manual_seed(0)
+    optimizer = kind(model.parameters(), lr=0.01)
+    for rows in sizes:
+        optimizer.backward(model(batch(rows, torch.float32)))
+        optimizer.step()
+
+
+def two_alike():
+    torch.manual_seed(0)
+    eager = MultiHead(3, dtype=torch.float32)
+    return eager, copy.deepcopy(eager)
+
+
 @KINDS
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
 def test_a_loss_that_starts_late_trains_as_in_the_eager_model(kind, backend):
     eager, compiled = TwoHeads(torch.float32), TwoHeads(torch.float32)
     train_with_a_late_loss(eager, eager, kind)
-    compiled.trunk.compile(backend=backend)
+    compile_trunk(compiled, backend)
     train_with_a_late_loss(compiled, compiled, kind)
     assert_equal_models(eager, compiled, rtol=1e-5, atol=1e-5)
+
+
+@KINDS
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_a_trunk_that_saves_its_activations_trains_as_the_eager_one(kind, backend):
+    eager, compiled = two_alike()
+    train(eager, kind, [6] * 5)
+    compile_trunk(compiled, backend)
+    train(compiled, kind, [6] * 5)
+    assert_equal_models(eager, compiled, rtol=1e-5, atol=1e-5)
+
+
+@KINDS
+def test_batches_of_varying_size_train_a_compiled_trunk_with_the_setting(kind):
+    eager, compiled = two_alike()
+    train(eager, kind, SIZES)
+    with torch._functorch.config.patch(donated_buffer=False):
+        compile_trunk(compiled)
+        train(compiled, kind, SIZES)
+    assert_equal_models(eager, compiled, rtol=1e-5, atol=1e-5)
+
+
+@KINDS
+@pytest.mark.filterwarnings(f"default:{SETTING}:UserWarning")
+def test_without_the_setting_the_first_step_warns_that_such_batches_end_the_training(kind):
+    model, _ = two_alike()
+    compile_trunk(model)
+    with pytest.warns(UserWarning, match=r"_functorch.config.donated_buffer = False"):
+        train(model, kind, SIZES[:1])
+    with pytest.raises(RuntimeError, match=r"gives its buffers away.*donated_buffer = False"):
+        train(model, kind, SIZES)
 
 
 @KINDS

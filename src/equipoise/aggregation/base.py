@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from equipoise.autograd import shared
+from equipoise.autograd.compiled import refuse_parting_in_compiled
 from equipoise.autograd.graph import Parting, edges_of, is_leaf
 from equipoise.autograd.inputs import Trained
 from equipoise.autograd.targets import Held, Target, Watched, Wrt
@@ -155,18 +156,23 @@ class Aggregation(Balancer):
     def _step(
         self, step: Step, how: BackwardPass, wrt: Wrt | None = None, decide: Decide | None = None
     ) -> Outcome:
-        watched = self._watch(step.terms, wrt) if step.due or not self.weighting else None
+        named = self._wrt.named if wrt is None else wrt
+        watched = self._watch(step.terms, named) if step.due or not self.weighting else None
         decide = decide or self._decide
+        again = named != "representation"  # there, every step passes what lies below once
         if watched is None:
             weights = decide(step, None)
-            return Outcome(weights, self._weighted(how, step.terms, weights))
+            return Outcome(weights, self._weighted(how, step.terms, weights, again=again))
         measured = self._meter.run_before(step.terms, watched, how)
         if not self.weighting:
             return self._combined(step, how, measured)
         weights = self._decided(step, measured.gradients, decide)
-        if (self._wrt.named if wrt is None else wrt) == "representation":
+        if named == "representation":
             self._warn_if_nothing_in_common(measured.gradients, watched.targets)
-        updates = self._of_measured(how, step.terms, measured, weights)
+        update = measured.weighted(weights, self._own_weights(step.terms, weights))
+        if update is not None:  # the rows are all that it takes
+            return Outcome(weights, [update], measured.gradients)
+        updates = self._weighted(how, step.terms, weights, again=again)
         return Outcome(weights, updates, measured.gradients)
 
     def _decided(self, step: Step, gradients: Gradients | None, decide: Decide) -> Tensor:
@@ -216,13 +222,6 @@ class Aggregation(Balancer):
             )
         return [place for place in range(len(terms.present)) if place not in gradients.apart]
 
-    def _of_measured(
-        self, how: BackwardPass, terms: Terms, measured: Measurement, weights: Tensor
-    ) -> list[Update]:
-        """The weighted update, from the rows where they are all that it takes."""
-        update = measured.weighted(weights, self._own_weights(terms, weights))
-        return self._weighted(how, terms, weights) if update is None else [update]
-
     def _watch(self, terms: Terms, wrt: Wrt | None) -> Watched | None:
         watched = self._meter.watch(terms, self._wrt.named if wrt is None else wrt)
         if watched is not None:
@@ -245,27 +244,32 @@ class Aggregation(Balancer):
         with self.among(terms.present):
             return self.factors.clone()
 
-    def _weighted(self, how: BackwardPass, terms: Terms, weights: Tensor) -> list[Update]:
+    def _weighted(
+        self, how: BackwardPass, terms: Terms, weights: Tensor, *, again: bool
+    ) -> list[Update]:
         """The update of the balanced loss; in two parts if heads get plain gradients.
 
-        A compiled function gives its buffers away in a pass that does not keep the graph, and no
-        later step could measure through it.
+        Args:
+            how: How the step goes backward.
+            terms: The losses.
+            weights: What they are multiplied with.
+            again: Whether other passes, of this step or of later ones, go all the way as well.
         """
-        compiled = shared.is_compiled(terms.tensors)
+        keeps = again and self._meter.keeping.needed(terms.tensors)
         if self.heads == "weighted":
-            return [replace(how.weighted(terms, weights), retain_graph=compiled)]
+            return [replace(how.weighted(terms, weights), retain_graph=keeps)]
         parting = Parting(terms.tensors)
-        shared.refuse_parting_in_compiled(parting, "heads='weighted'")
+        refuse_parting_in_compiled(parting, "heads='weighted'")
         leaves = shared.parameters(parting)
         own = [leaf for part in leaves.own for leaf in part]
         rest = [*leaves.shared, *leaves.inputs]
         if not own:
-            return [replace(how.weighted(terms, weights), retain_graph=compiled)]
+            return [replace(how.weighted(terms, weights), retain_graph=keeps)]
         # The shared part first: an optimizer inside the pass may change what lies behind it.
         parts = [
             how.weighted(terms, weights, rest),
             replace(
-                how.weighted(terms, self._own_weights(terms, weights), own), retain_graph=compiled
+                how.weighted(terms, self._own_weights(terms, weights), own), retain_graph=keeps
             ),
         ]
         sharded = self.processes.count > 1 and self._meter.sharded.reached_by(terms.tensors)

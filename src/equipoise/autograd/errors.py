@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
+from equipoise.autograd.compiled import SETTING
 from equipoise.autograd.graph import LEAF, children_first
 from equipoise.losses import Terms
 
 _CHANGED_IN_PLACE = "modified by an inplace operation"
 _FREED = "backward through the graph a second time"
 _DONATED = "donated buffers"
-_SETTING = (
-    "Write `import torch._functorch.config` and `torch._functorch.config.donated_buffer = False` "
-    "before the model is compiled."
-)
 
 
 @contextmanager
@@ -104,23 +99,6 @@ def _explanation(message: str) -> str | None:
     if _DONATED in message:
         return (
             "A compiled function was built to go backward once, and gives its buffers away; "
-            f"measuring the gradients of several losses passes it several times. {_SETTING}"
+            f"measuring the gradients of several losses passes it several times. {SETTING}"
         )
     return None
-
-
-def warn_of_donated_buffers() -> None:
-    """Warns where a compiled function is to be passed several times, unless PyTorch expects it.
-
-    As soon as its input changes shape (the last batch of an epoch is enough), the compiler builds a
-    function that can go backward but once, and the training would end there.
-    """
-    # A compiled function is there, so the compiler has imported its settings by now.
-    if not torch._functorch.config.donated_buffer:
-        return
-    msg = (
-        "The gradients of several losses are measured through a compiled function. Once its input "
-        "changes shape, PyTorch builds one that can go backward but once, and this training would "
-        f"end. {_SETTING}"
-    )
-    warnings.warn(msg, stacklevel=2)

@@ -309,20 +309,6 @@ def refuse_reentrant_checkpoint(node: Node) -> None:
         raise SharingError(msg)
 
 
-def is_compiled_node(node: Node) -> bool:
-    """Whether a node is the backward of a compiled or scripted function.
-
-    One of TorchScript has no class of its own in Python, as all other functions do, and goes by the
-    name of C++ functions in general.
-    """
-    return may_donate(node) or not node.name().endswith(type(node).__name__)
-
-
-def may_donate(node: Node) -> bool:
-    """Whether a node is the backward of what `torch.compile` made, which may give buffers away."""
-    return hasattr(getattr(type(node), "_forward_cls", None), "compiled_fw")
-
-
 def is_leaf(node: Node) -> bool:
     """Whether a node stands for a leaf of the graph."""
     return node._sequence_nr() == LEAF

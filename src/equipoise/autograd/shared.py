@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -18,7 +18,6 @@ from equipoise.autograd.graph import (
     below,
     edges_of,
     inputs_of,
-    is_compiled_node,
     is_leaf,
     reaching,
     variable,
@@ -56,51 +55,6 @@ class Parameters:
     def everything(self) -> tuple[Tensor, ...]:
         """All leaves that some loss reaches."""
         return (*self.shared, *self.inputs, *(leaf for leaves in self.own for leaf in leaves))
-
-
-def is_compiled(
-    losses: Sequence[Tensor], compiled: Callable[[Node], bool] = is_compiled_node
-) -> bool:
-    """Whether some part of the graph is a compiled function.
-
-    Args:
-        losses: Where the graph begins.
-        compiled: Which nodes count as one.
-    """
-    stack = [node for node, _ in edges_of(losses)]
-    seen = set(stack)
-    while stack:
-        node = stack.pop()
-        if compiled(node):
-            return True
-        for child, _ in node.next_functions:
-            if child is not None and child not in seen:
-                seen.add(child)
-                stack.append(child)
-    return False
-
-
-def refuse_parting_in_compiled(parting: Parting, instead: str) -> None:
-    """Raises where the graph cannot tell what is shared, as the paths part in a compiled function.
-
-    Args:
-        parting: Where the losses of one step part.
-        instead: What the user may write in place of it.
-
-    Raises:
-        SharingError: If the losses leave a compiled function by different outputs.
-    """
-    if parting.count < 2:
-        return
-    # One set of losses on all outputs means that they part above it, where the graph can be read.
-    for node, outputs in parting.edges.items():
-        if len(set(outputs.values())) > 1 and is_compiled_node(node):
-            msg = (
-                "The paths of the losses part inside a compiled or scripted function, where shared "
-                f"parameters and heads cannot be told apart. Pass {instead}, or compile the shared "
-                "part alone: `model.trunk.compile()`."
-            )
-            raise SharingError(msg)
 
 
 def parameters(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
 from equipoise.autograd import shared
+from equipoise.autograd.compiled import refuse_parting_in_compiled
 from equipoise.autograd.graph import Parting, SharingError, edges_of, is_leaf, reach_of
 
 Named = TypeVar("Named")
@@ -182,7 +183,7 @@ def _watch_named(
         )
         raise TypeError(msg)
     parting = Parting(losses)
-    shared.refuse_parting_in_compiled(parting, "wrt=<the part of the model that is shared>")
+    refuse_parting_in_compiled(parting, "wrt=<the part of the model that is shared>")
     if wrt == "shared":
         return _watch_shared(parting, names, trained)
     # Where not all meet above the leaves the whole graph has been walked: what is left is to count.

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from equipoise.autograd import shared
-from equipoise.autograd.errors import warn_of_donated_buffers
-from equipoise.autograd.graph import SharingError, may_donate
+from equipoise.autograd.compiled import KeptForPasses, is_compiled
+from equipoise.autograd.graph import SharingError
 from equipoise.autograd.inputs import Trained, named_once, trained_tensors
-from equipoise.autograd.shared import is_compiled
 from equipoise.autograd.targets import Held, Watched, Wrt
 from equipoise.gradients.apply import BackwardPass
 from equipoise.gradients.factored import FactoredGradients, ending_at, factorable
@@ -60,7 +59,7 @@ class Meter:
         self.sharded = ShardedModules()
         self._watch = Watch(processes, self.sharded)
         self._rows: Tensor | None = None
-        self._asked_if_compiled = False
+        self.keeping = KeptForPasses()
 
     def __deepcopy__(self, memo: dict[int, object]) -> Meter:
         """A copy starts afresh: what is kept belongs to one model."""
@@ -99,11 +98,6 @@ class Meter:
         Returns:
             As `run`.
         """
-        # Passes that end at the representation go through its compiled part once, all together.
-        if watched.heads is None and not self._asked_if_compiled:
-            self._asked_if_compiled = True
-            if is_compiled(terms.tensors, may_donate):
-                warn_of_donated_buffers()
         with zero.measuring(how.backward, watched.targets):
             return self.run(
                 terms,
@@ -139,6 +133,8 @@ class Meter:
             TypeError: If the model is partitioned by ZeRO 3: see `zero.refuse_partitioned`.
         """
         zero.refuse_partitioned(terms.tensors)
+        if any(isinstance(target, Tensor) for target in watched.targets):  # no representation
+            self.keeping.warn(terms.tensors)
         count = len(terms.present)
         apart = watched.apart
         keeps = self._keeps(count, watched, applies=applies)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 from typing_extensions import Self
 
-from equipoise.autograd.shared import is_compiled
+from equipoise.autograd.compiled import is_compiled
 from equipoise.monitor.entry import Entry
 from equipoise.monitor.history import Header, History
 from equipoise.monitor.journal import Book, Journal, Memory

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.amp import GradScaler
 
+from equipoise.autograd.compiled import KeptForPasses
 from equipoise.autograd.graph import SharingError
-from equipoise.autograd.shared import is_compiled, leaves_below
+from equipoise.autograd.shared import leaves_below
 from equipoise.losses import Terms
 from equipoise.optim.averaging import averaged, reach
 from equipoise.optim.grad import Others
@@ -185,16 +186,13 @@ class Sources:
         self._sharded = ShardedModules()
         self._beside: dict[Tensor, None] = {}
         self._settled = False
+        self._keeping = KeptForPasses()
         self._compiled: dict[tuple[int, ...], bool] = {}
 
     def compiled(self, terms: Terms) -> bool:
-        """Whether the graph of some loss holds compiled functions; each set is looked at once.
-
-        A compiled function whose first pass does not keep the graph gives its buffers away for
-        good, and a loss that starts later needs them twice. So all passes through it keep it.
-        """
+        """Whether the graph of some loss holds compiled functions; each set is looked at once."""
         if len(terms.names) > 1 and terms.present not in self._compiled:
-            self._compiled[terms.present] = is_compiled(terms.tensors)
+            self._compiled[terms.present] = self._keeping.needed(terms.tensors)
         return self._compiled.get(terms.present, False)
 
     def shards(self) -> Shards:

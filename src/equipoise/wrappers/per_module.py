@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from equipoise.aggregation.base import Aggregation
 from equipoise.aggregation.observing import ObservingAggregation
-from equipoise.autograd.shared import is_compiled, not_reaching
+from equipoise.autograd.shared import not_reaching
 from equipoise.autograd.targets import Held, Target, Watched, Wrt, listed
 from equipoise.balancer import Balancer, Decide, Outcome
 from equipoise.gradients.apply import BackwardPass
@@ -142,7 +142,8 @@ class PerModule(Wrapper):
             values = self.balancer._as_seen(terms.values())
         watched = self._meter.watch(terms, "shared" if wrt is None else wrt)
         if watched is None:
-            plain = replace(how.weighted(terms, factors), retain_graph=is_compiled(terms.tensors))
+            keeps = self._meter.keeping.needed(terms.tensors)
+            plain = replace(how.weighted(terms, factors), retain_graph=keeps)
             return Outcome(factors, [plain])
         watched, parts = self._sorted(watched, len(terms.present))
         measured = self._meter.run_before(terms, watched, how)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from equipoise.autograd import shared
+from equipoise.autograd.compiled import KeptForPasses
 from equipoise.autograd.precision import full_precision
 from equipoise.autograd.targets import Wrt
 from equipoise.balancer import Balancer, Decide, Outcome
@@ -72,6 +73,7 @@ class Primary(Wrapper):
             msg = f"`primary` is {primary!r}; the losses are {', '.join(map(repr, self.names))}."
             raise ValueError(msg)
         self.primary = primary
+        self._keeping = KeptForPasses()
         self.option("is_primary", torch.tensor([name == primary for name in self.names]))
         self.state("counterweight", torch.zeros(()), axes=0)
 
@@ -112,7 +114,7 @@ class Primary(Wrapper):
             leaves,
             self._average,
             common,
-            retain_graph=how.retain_graph or shared.is_compiled(step.terms.tensors),
+            retain_graph=how.retain_graph or self._keeping.needed(step.terms.tensors),
         )
         if step.counts:
             self._learn(update, primary)
