@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 from scripts.evidence.claim import Claim, read_claim
@@ -16,13 +17,14 @@ from scripts.evidence.page import claim_page
 from scripts.evidence.picture import draw
 
 from equipoise.benchmarks.compare.reading import read_standings
+from equipoise.benchmarks.compare.statistics import Standing
 
 PAGES = Path("docs/evidence")
 RUNS = Path("runs/evidence")
 
 
 def run(claim: Claim, folder: Path, *, small: bool, workers: int) -> Findings:
-    """Runs what a claim's plan asks for and is not finished yet.
+    """Runs what a claim's plans ask for and is not finished yet.
 
     Args:
         claim: The claim.
@@ -33,13 +35,20 @@ def run(claim: Claim, folder: Path, *, small: bool, workers: int) -> Findings:
     Returns:
         What was found.
     """
+    found = {
+        word: _compared(folder / word, plan, workers)
+        for word, plan in claim.plans(small=small).items()
+    }
+    return findings_of(claim, found.pop(""), found)
+
+
+def _compared(folder: Path, plan: Mapping[str, Any], workers: int) -> list[Standing]:
     folder.mkdir(parents=True, exist_ok=True)
     asked = folder / "asked.yaml"
-    plan = {**claim.plan, **claim.small} if small else dict(claim.plan)
-    asked.write_text(yaml.safe_dump(plan, sort_keys=False), encoding="utf-8")
+    asked.write_text(yaml.safe_dump(dict(plan), sort_keys=False), encoding="utf-8")
     command = [sys.executable, "-m", "equipoise", "compare", str(asked), "--out", str(folder)]
     subprocess.run([*command, "--workers", str(workers)], check=True)  # noqa: S603 (our own)
-    return findings_of(claim, read_standings(folder))
+    return read_standings(folder)
 
 
 def write_pages(claims: Iterable[Claim], pages: Path) -> None:

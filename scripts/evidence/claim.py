@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import yaml
 
 Relation: TypeAlias = Literal["better than", "no worse than", "level with", "worse than"]
-"""Level is what a paired test cannot tell apart; no worse is level or better."""
+"""Level is inside a margin on both sides, no worse on one; see `judging`."""
 
 _EXPECTED = re.compile(rf"(?P<row>.+?) (?P<relation>{'|'.join(get_args(Relation))}) (?P<other>.+)")
 
@@ -46,6 +46,11 @@ class Claim:
         source: Who says it: authors, year, number, place.
         plan: What `equipoise compare` takes as a plan.
         expected: What the result must show.
+        beside: Plans beside the first one, whose rows stand in the same table: by a word that is
+            added to their labels in brackets, what of the plan is different.
+        margin: A difference that counts as none where a row is to be "no worse than" or "level
+            with" another, in the metric's units; default a tenth of what the other one gains over
+            the plain sum.
         small: What of the plan is different in the version that takes a minute.
         remarks: What else was tried, and what is to be known of the test. Markdown.
     """
@@ -58,6 +63,21 @@ class Claim:
     expected: tuple[Expected, ...]
     small: Mapping[str, Any] = field(default_factory=dict)
     remarks: str = ""
+    beside: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    margin: float | None = None
+
+    def plans(self, *, small: bool) -> dict[str, dict[str, Any]]:
+        """All plans, by the word that is added to the labels of their rows; none to the first.
+
+        Args:
+            small: Whether a version that takes a minute is enough.
+        """
+        first = dict(self.plan)
+        least = dict(self.small) if small else {}
+        return {
+            "": first | least,
+            **{word: first | dict(other) | least for word, other in self.beside.items()},
+        }
 
 
 def read_claim(path: Path) -> Claim:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from scripts.evidence.claim import Claim, Expected
+from scripts.evidence.claim import Claim
+from scripts.evidence.judging import HOLDS, Judged, judge
 
-from equipoise.benchmarks.compare.paired import difference, holm, ranks, relation, verdicts
+from equipoise.benchmarks.compare.goal import reached
+from equipoise.benchmarks.compare.other_view import other_view
+from equipoise.benchmarks.compare.paired import difference, ranks, verdicts
 from equipoise.benchmarks.compare.sentences import protocol
-from equipoise.benchmarks.compare.statistics import Standing, mean_curve
+from equipoise.benchmarks.compare.statistics import Standing, best_first, mean_curve
 from equipoise.benchmarks.methods import PLAIN_SUM
 from equipoise.benchmarks.schema import conform
 
@@ -32,6 +35,9 @@ class Row:
         choice: What was chosen, and among how many.
         means: The metric at each of `Findings.steps`; ``None`` where it was not finite.
         half_widths: Of its 95 % intervals.
+        failures: How many runs failed, and how.
+        view: The metric at the moment of `Findings.view`.
+        reached: On how many seeds the goal was reached, with the interval of its probability.
     """
 
     label: str
@@ -44,23 +50,9 @@ class Row:
     choice: str
     means: list[float | None]
     half_widths: list[float]
-
-
-@dataclass(frozen=True)
-class Judged:
-    """One expectation beside what was found.
-
-    Args:
-        expected: As it is written in the claim.
-        found: What may be said in its place.
-        difference: The row less the other one, with its interval.
-        holds: Whether it is so.
-    """
-
-    expected: str
-    found: str
-    difference: str
-    holds: bool
+    failures: str = ""
+    view: str = ""
+    reached: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,6 +70,8 @@ class Findings:
         steps: Of the curves.
         rows: Best first.
         judged: What the claim expected.
+        view: Another moment than the end of the training, which all rows are also seen at.
+        goal: A value of the metric; empty where none was stated.
     """
 
     problem: str
@@ -90,20 +84,25 @@ class Findings:
     steps: list[int]
     rows: list[Row]
     judged: list[Judged]
+    view: str = ""
+    goal: str = ""
 
     @property
     def verdict(self) -> str:
         """What may be said of the claim."""
-        held = [each.holds for each in self.judged]
+        held = [each.outcome == HOLDS for each in self.judged]
         return "reproduced" if all(held) else "partly reproduced" if any(held) else "not reproduced"
 
 
-def findings_of(claim: Claim, rows: Sequence[Standing]) -> Findings:
+def findings_of(
+    claim: Claim, rows: Sequence[Standing], beside: Mapping[str, Sequence[Standing]] | None = None
+) -> Findings:
     """What a finished comparison says of a claim.
 
     Args:
         claim: The claim.
-        rows: The ranking, best first.
+        rows: The ranking of its plan, best first.
+        beside: The rankings of the plans beside it, by the words of `Claim.beside`.
 
     Returns:
         Its numbers.
@@ -113,21 +112,44 @@ def findings_of(claim: Claim, rows: Sequence[Standing]) -> Findings:
     """
     run = rows[0].runs[0]
     facts, kept = run.problem, run.fingerprint
+    groups = [list(rows)]
+    groups += [[_renamed(row, word) for row in those] for word, those in (beside or {}).items()]
+    every = best_first([row for group in groups for row in group])
+    goal = claim.plan.get("goal")
     return Findings(
         problem=facts.name,
         description=facts.description,
         metric=facts.metric,
         higher_is_better=facts.higher_is_better,
-        protocol=protocol(rows),
+        protocol=" ".join([protocol(rows), *map(_other_plan, claim.beside.items())]),
         versions=f"equipoise {kept.equipoise}, torch {kept.torch}, {kept.device}",
-        seeds=max(len(row.runs) for row in rows),
+        seeds=max(len(row.runs) for row in every),
         steps=list(run.metric_steps),
-        rows=_rows(rows),
-        judged=_judged(claim, rows),
+        rows=_rows(every, _views(groups), goal),
+        judged=judge(claim, every),
+        view=other_view(rows).title,
+        goal="" if goal is None else f"{goal:g}",
     )
 
 
-def _rows(rows: Sequence[Standing]) -> list[Row]:
+def _renamed(row: Standing, word: str) -> Standing:
+    label = f"{row.balancer} ({word})"
+    return replace(row, balancer=label, title=label)
+
+
+def _other_plan(other: tuple[str, Mapping[str, object]]) -> str:
+    word, changed = other
+    said = ", ".join(f"{key} {value}" for key, value in changed.items() if key != "balancers")
+    return f"Rows that end in ({word}) were trained alike but for this: {said}."
+
+
+def _views(groups: Sequence[Sequence[Standing]]) -> dict[str, str]:
+    """Each plan has prices of its own: those beside the plain sum with the same optimizer."""
+    views = [other_view(group) for group in groups]
+    return {label: str(metric) for view in views for label, metric in view.metrics.items()}
+
+
+def _rows(rows: Sequence[Standing], views: Mapping[str, str], goal: float | None) -> list[Row]:
     plain = next(row for row in rows if row.balancer == PLAIN_SUM)
     told = verdicts(rows, plain)
     return [
@@ -140,6 +162,9 @@ def _rows(rows: Sequence[Standing]) -> list[Row]:
             time=_rounded(row.relative_time),
             compute=_rounded(row.compute),
             choice=row.choice,
+            failures=row.failures,
+            view=views.get(row.balancer, ""),
+            reached="" if goal is None else str(reached(row, goal)),
             **_curve(row),
         )
         for row, rank in zip(rows, ranks(rows), strict=True)
@@ -155,35 +180,6 @@ def _curve(row: Standing) -> dict[str, list[float | None]]:
     curve = mean_curve(sound[0].metric_steps, [run.metric_curve for run in sound])
     means = [None if math.isnan(mean) else float(f"{mean:.4g}") for mean in curve.means]
     return {"means": means, "half_widths": [float(f"{w:.3g}") for w in curve.half_widths]}
-
-
-def _judged(claim: Claim, rows: Sequence[Standing]) -> list[Judged]:
-    """All expectations of a claim together: their p-values are corrected for being several."""
-    by_label = {row.balancer: row for row in rows}
-    missing = {each.row for each in claim.expected} | {each.other for each in claim.expected}
-    missing -= set(by_label)
-    if missing:
-        msg = f"{claim.name}: no row is called {sorted(missing)}; there are {sorted(by_label)}."
-        raise ValueError(msg)
-    pairs = [(by_label[each.row], by_label[each.other]) for each in claim.expected]
-    found = [difference(*pair) for pair in pairs]
-    tested = holm([1.0 if each.p_value is None else each.p_value for each in found])
-    return [
-        _one_judged(expected, relation(*pair, each, p), str(each))
-        for expected, pair, each, p in zip(claim.expected, pairs, found, tested, strict=True)
-    ]
-
-
-_HOLDS = {
-    "better than": {"better"},
-    "no worse than": {"better", "alike"},
-    "level with": {"alike"},
-    "worse than": {"worse"},
-}
-
-
-def _one_judged(expected: Expected, found: str, gap: str) -> Judged:
-    return Judged(str(expected), found, gap, holds=found in _HOLDS[expected.relation])
 
 
 def write_findings(path: Path, findings: Findings) -> None:

@@ -87,6 +87,6 @@ def _cell(row: Row | None) -> str:
         return ""
     sign = _SIGNS[row.verdict]
     best = row.rank.split("-")[0] == "1"
-    failed = "×" if " of " in row.result else ""
+    failed = "×" if row.failures else ""
     price = "" if row.time is None else f" {row.time:.2g}"
     return f"**{sign or '='}**{failed}{price}" if best else f"{sign or '='}{failed}{price}"

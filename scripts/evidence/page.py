@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from scripts.evidence.claim import Claim
-from scripts.evidence.findings import Findings, Judged, Row
+from scripts.evidence.findings import Findings
+from scripts.evidence.judging import Judged
 
 _NOTE = "<!-- Written by `make evidence` from the claim and the findings beside it; edit those. -->"
 
@@ -37,40 +38,68 @@ def claim_page(claim: Claim, findings: Findings) -> str:
 
 
 def _sentence(findings: Findings) -> str:
+    best = [f"`{row.label}`" for row in findings.rows if row.rank.split("-")[0] == "1"]
     worse = [f"`{row.label}`" for row in findings.rows if row.verdict == "worse"]
     better = [f"`{row.label}`" for row in findings.rows if row.verdict == "better"]
-    said = [f"Worse than the plain sum here: {_listed(worse)}.", f"Better: {_listed(better)}."]
-    tested = f"({findings.seeds} seeds, paired t-tests, Holm's correction over the rows.)"
-    return f"{said[0]} {said[1]} {tested}"
+    return (
+        f"Worse than the plain sum here: {_listed(worse)}. Better: {_listed(better)}. "
+        f"({findings.seeds} seeds, paired t-tests, Holm's correction over the rows.) "
+        f"Behind none: {_listed(best)}."
+    )
 
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names) if names else "none"
 
 
-def _expectations(judged: Iterable[Judged]) -> str:
+def _expectations(judged: Sequence[Judged]) -> str:
     lines = ["| if the claim is true | found | difference | |", "| --- | --- | ---: | --- |"]
-    for each in judged:
-        held = "holds" if each.holds else "does not hold"
-        lines.append(f"| {each.expected} | {each.found} | {each.difference} | {held} |")
-    return "\n".join(lines)
+    lines += [
+        f"| {each.expected} | {each.found} | {each.difference} | {each.outcome}{_within(each)} |"
+        for each in judged
+    ]
+    return "\n".join([*lines, "", _how_judged(judged)])
+
+
+def _within(judged: Judged) -> str:
+    return f" (margin {judged.margin})" if judged.margin else ""
+
+
+def _how_judged(judged: Sequence[Judged]) -> str:
+    """What the words in the table mean; an interval without zero may still be "alike"."""
+    said = "Found is what paired t-tests say after Holm's correction for the lines of this table."
+    if not any(each.margin for each in judged):
+        return said
+    return (
+        f'{said} That no difference was found shows no likeness: "no worse" holds where the whole '
+        'interval of the difference is on this side of the margin, and "level" where it is inside.'
+    )
 
 
 def results_table(findings: Findings) -> str:
     """All rows, best first, as a table in Markdown."""
+    columns = [column for column in _columns(findings) if any(column[2:])]
+    lines = [_line(cells) for cells in zip(*columns, strict=True)]
+    return "\n".join(lines)
+
+
+def _columns(findings: Findings) -> list[list[str]]:
+    """Head, alignment and cells of each."""
+    rows = findings.rows
     direction = "higher" if findings.higher_is_better else "lower"
-    head = ["rank", "", f"{findings.metric} ({direction} is better)", "less the plain sum", ""]
-    head += ["time of a step", "all runs", "chosen"]
-    lines = [_line(head), _line(["---", "---", "---:", "---:", "---", "---:", "---:", "---"])]
-    return "\n".join([*lines, *(_line(_cells(row)) for row in findings.rows)])
-
-
-def _cells(row: Row) -> list[str]:
-    time = "" if row.time is None else f"{row.time:.2f}"
-    compute = "" if row.compute is None else f"{row.compute:.1f}"
-    verdict = row.verdict and f"({row.verdict})"
-    label = f"`{row.label}`"
-    return [row.rank, label, row.result, row.against_plain, verdict, time, compute, row.choice]
+    right = "---:"
+    return [
+        ["rank", "---", *(row.rank for row in rows)],
+        ["", "---", *(f"`{row.label}`" for row in rows)],
+        [f"{findings.metric} ({direction} is better)", right, *(row.result for row in rows)],
+        ["less the plain sum", right, *(row.against_plain for row in rows)],
+        ["", "---", *(row.verdict and f"({row.verdict})" for row in rows)],
+        [findings.view, right, *(row.view for row in rows)],
+        [f"reached {findings.goal}", right, *(row.reached for row in rows)],
+        ["time of a step", right, *("" if row.time is None else f"{row.time:.2f}" for row in rows)],
+        ["all runs", right, *("" if row.compute is None else f"{row.compute:.1f}" for row in rows)],
+        ["chosen", "---", *(row.choice for row in rows)],
+    ]
 
 
 def _line(cells: Iterable[str]) -> str:

@@ -41,8 +41,13 @@ def _curve(axes: Axes, findings: Findings, row: Row, place: int) -> None:
     widths = np.array(row.half_widths)
     colour, style = _COLOURS[place % len(_COLOURS)], _STYLES[place % len(_STYLES)]
     steps = findings.steps[: len(means)]
-    axes.plot(steps, means, color=colour, linestyle=style, linewidth=1.6, label=row.label)
+    axes.plot(steps, means, color=colour, linestyle=style, linewidth=1.6, label=_legend(row))
     axes.fill_between(steps, means - widths, means + widths, color=colour, alpha=0.15, linewidth=0)
+
+
+def _legend(row: Row) -> str:
+    """The curve is that of the runs that did not fail, and says so."""
+    return f"{row.label} ({row.failures})" if row.failures else row.label
 
 
 def _frame(axes: Axes, findings: Findings) -> None:

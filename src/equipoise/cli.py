@@ -123,7 +123,11 @@ def compare(
         ),
     ] = None,
     optimizer: Annotated[
-        str, typer.Option(help="adam, adamw, sgd, soap or muon. Default: the problem's.")
+        str,
+        typer.Option(
+            help="adam, adamw, sgd, soap or muon; adam:beta2=0.95:forget_after=200 clears its "
+            "moments once. Default: the problem's."
+        ),
     ] = "",
     static: Annotated[
         int, typer.Option(help="Trials of static weights, the best on validation data is a row.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 
 import pytest
 import torch
@@ -47,6 +48,62 @@ def test_muon_turns_matrices_and_leaves_all_else_to_adam():
     assert moved["bias"].tolist() == pytest.approx([-0.1, 0.1, -0.1, 0.1], abs=1e-6)
     values = torch.linalg.svdvals(moved["weight"])
     assert float(values.max() / values.min()) < 2 < float(torch.linalg.cond(gradient))
+
+
+def step_sizes(text: str, gradients: list[float]) -> list[float]:
+    """How far one parameter moves at each step, in learning rates."""
+    trial = with_optimizer(problem(), text).start(0)
+    parameter = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    optimizer = trial.optimizer([parameter], 1.0)
+    moved = []
+    for gradient in gradients:
+        before = parameter.item()
+        parameter.grad = torch.full_like(parameter, gradient)
+        optimizer.step()
+        moved.append(abs(parameter.item() - before))
+    return moved
+
+
+def test_adam_is_that_of_torch_unless_it_is_told_otherwise():
+    gradients = [1000.0, *[1.0] * 5]
+    parameter = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    optimizer = torch.optim.Adam([parameter], lr=1.0)
+    expected = []
+    for gradient in gradients:
+        before = parameter.item()
+        parameter.grad = torch.full_like(parameter, gradient)
+        optimizer.step()
+        expected.append(abs(parameter.item() - before))
+    assert step_sizes("adam", gradients) == pytest.approx(expected, abs=1e-12)
+
+
+def test_after_its_moments_are_cleared_adam_steps_as_at_its_first_step():
+    gradients = [1000.0, 1.0, 1.0, 1.0]
+    remembered = step_sizes("adam", gradients)
+    cleared = step_sizes("adam:forget_after=2", gradients)
+    assert cleared[:2] == remembered[:2]
+    assert cleared[2:] == pytest.approx([1.0, 1.0], abs=1e-6)
+
+
+def test_with_a_smaller_beta2_adam_forgets_sooner():
+    gradients = [1000.0, *[1.0] * 100]
+    assert step_sizes("adam:beta2=0.5", gradients)[-1] == pytest.approx(1.0, abs=0.01)
+    assert step_sizes("adam", gradients)[-1] < 0.1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("adam:beta3=1", "has no option 'beta3'. It takes beta2, forget_after"),
+        ("sgd:beta2=0.9", "has no option 'beta2'. It takes none"),
+        ("adam:beta2=soon", "beta2 is a number; got 'soon'"),
+        ("adam:beta2=2", "adam:beta2=2: "),
+        ("adam:forget_after=1.5", "is a number of steps; got 1.5"),
+    ],
+)
+def test_an_option_that_cannot_be_meant_is_refused(text, message):
+    with pytest.raises(RequestError, match=re.escape(message)):
+        with_optimizer(problem(), text)
 
 
 def test_the_source_of_a_problem_is_still_its_own():

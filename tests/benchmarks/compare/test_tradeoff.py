@@ -10,6 +10,7 @@ from equipoise.benchmarks.compare.other_view import other_view
 from equipoise.benchmarks.compare.pictures import tasks_picture
 from equipoise.benchmarks.compare.request import TrainingOptions
 from equipoise.benchmarks.compare.rows import STATIC
+from equipoise.benchmarks.compare.run import Trajectory
 from equipoise.benchmarks.compare.sentences import headline, verdict
 from equipoise.benchmarks.compare.statistics import standing, standings
 from equipoise.benchmarks.compare.tradeoff import front, tradeoff_picture
@@ -94,6 +95,15 @@ def test_at_equal_time_a_method_of_twice_the_price_is_seen_half_way(two_tasks):
     assert view.metrics["equal"].mean == pytest.approx(two_tasks[1].metric.mean)
 
 
+def cut(trajectory: Trajectory, steps: int) -> Trajectory:
+    points = sum(step <= steps for step in trajectory.steps)
+    return Trajectory(
+        trajectory.steps[:points],
+        {name: values[:points] for name, values in trajectory.losses.items()},
+        {name: values[:points] for name, values in trajectory.weights.items()},
+    )
+
+
 def test_at_equal_steps_all_are_seen_where_the_dearest_ended(two_tasks):
     timed = dataclasses.replace(OPTIONS, epochs=None, seconds=1.0)
     short = [
@@ -104,6 +114,7 @@ def test_at_equal_steps_all_are_seen_where_the_dearest_ended(two_tasks):
             metric_curve=run.metric_curve[:11],
             metrics={name: curve[:11] for name, curve in run.metrics.items()},
             validation_curve=run.validation_curve[:11],
+            trajectory=cut(run.trajectory, steps=20),
         )
         for run in two_tasks[2].runs
     ]

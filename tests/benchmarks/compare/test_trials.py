@@ -140,6 +140,31 @@ def test_finish_is_called_once_with_the_last_weights_before_the_last_measurement
     assert run.metric == pytest.approx(float(x[:, :2].square().mean()))
 
 
+def test_what_finish_changes_is_measured_as_one_step_more():
+    def change(trial):
+        return {"finish": lambda _weights: nn.init.zeros_(trial.model[2].weight)}
+
+    with_end = train(with_trial(change), EQUAL, OPTIONS, 0, quiet)
+    without = train(problem(), EQUAL, OPTIONS, 0, quiet)
+    assert with_end.metric_steps == [*without.metric_steps, without.metric_steps[-1] + 1]
+    assert with_end.metric_curve[:-1] == without.metric_curve
+    assert with_end.metric != without.metric
+
+
+def test_a_run_that_fails_before_its_end_is_measured_at_the_same_steps():
+    def change(trial):
+        def compute_losses(*batch):
+            losses = trial.compute_losses(*batch)
+            return {name: loss * torch.inf for name, loss in losses.items()}
+
+        return {"compute_losses": compute_losses, "finish": lambda _weights: None}
+
+    sound = train(with_trial(lambda _: {"finish": lambda _weights: None}), EQUAL, OPTIONS, 0, quiet)
+    failed = train(with_trial(change), EQUAL, OPTIONS, 0, quiet)
+    assert failed.failed
+    assert failed.metric_steps == sound.metric_steps
+
+
 def test_evaluation_and_validation_run_in_evaluation_mode_and_leave_no_trace():
     def change(trial):
         model = nn.Sequential(*trial.model, nn.Dropout(0.5))

@@ -46,12 +46,25 @@ def test_what_cannot_be_tested_is_refused(tmp_path) -> None:
 @pytest.mark.parametrize("small", [False, True], ids=["full", "small"])
 def test_the_plan_of_each_claim_has_the_rows_that_it_speaks_of(tmp_path, claim, small) -> None:
     plan = tmp_path / "plan.yaml"
-    plan.write_text(repr({**claim.plan, **(claim.small if small else {})}))
-    asked = read_plan(plan)
-    problem = find_problem(asked.problem)
-    read = outline(stated(asked, problem))
-    rows = {row.label for row in read.rows(problem.losses, UNPRICED)}
-    wanted = {label for each in claim.expected for label in (each.row, each.other)}
-    assert wanted <= rows
-    assert PLAIN_SUM in rows
-    assert small or len(read.seeds) >= 10
+    labels = set()
+    for word, written_plan in claim.plans(small=small).items():
+        plan.write_text(repr(written_plan))
+        asked = read_plan(plan)
+        problem = find_problem(asked.problem)
+        read = outline(stated(asked, problem))
+        rows = {row.label for row in read.rows(problem.losses, UNPRICED)}
+        labels |= {f"{label} ({word})" for label in rows} if word else rows
+        assert word or PLAIN_SUM in rows
+        assert small or len(read.seeds) >= 10
+    assert {label for each in claim.expected for label in (each.row, each.other)} <= labels
+
+
+def test_plans_beside_the_first_differ_in_what_they_say(tmp_path) -> None:
+    path = written(tmp_path, "a better than b")
+    path.write_text(path.read_text() + "beside: {two: {seeds: 3}}\nsmall: {steps: 1}\n")
+    claim = read_claim(path)
+    assert claim.plans(small=False) == {
+        "": {"problem": "digits"},
+        "two": {"problem": "digits", "seeds": 3},
+    }
+    assert claim.plans(small=True)["two"] == {"problem": "digits", "seeds": 3, "steps": 1}

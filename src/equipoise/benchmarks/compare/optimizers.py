@@ -53,6 +53,38 @@ class MuonAndAdam(torch.optim.Optimizer):
             part.step()
 
 
+class AdamThatForgets(torch.optim.Adam):
+    """Adam whose moments are cleared once, as by a new optimizer in its place.
+
+    Args:
+        params: The parameters.
+        lr: The learning rate.
+        beta2: How long squares are remembered.
+        forget_after: After how many steps the moments are cleared; 0 for never.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float,
+        *,
+        beta2: float = 0.999,
+        forget_after: float = 0,
+    ) -> None:
+        if not float(forget_after).is_integer() or forget_after < 0:
+            raise ValueError(f"forget_after is a number of steps; got {forget_after:g}.")
+        super().__init__(params, lr=lr, betas=(0.9, beta2))
+        self.steps_left = int(forget_after)
+
+    def step(self, closure: Any = None) -> Any:  # noqa: ANN401
+        """Updates the parameters once."""
+        value = super().step(closure)
+        self.steps_left -= 1
+        if self.steps_left == 0:
+            self.state.clear()
+        return value
+
+
 def _soap(parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
     try:
         from pytorch_optimizer.optimizer.soap import SOAP
@@ -66,7 +98,7 @@ def _soap(parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimize
 
 OPTIMIZERS: Mapping[str, Build] = MappingProxyType(
     {
-        "adam": lambda parameters, lr: torch.optim.Adam(parameters, lr=lr),
+        "adam": AdamThatForgets,
         "adamw": lambda parameters, lr: torch.optim.AdamW(parameters, lr=lr),
         "sgd": lambda parameters, lr: torch.optim.SGD(parameters, lr=lr, momentum=0.9),
         "soap": _soap,
@@ -75,35 +107,57 @@ OPTIMIZERS: Mapping[str, Build] = MappingProxyType(
 )
 """By the name that `--optimizer` takes; all but AdamW without weight decay."""
 
+_OPTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType({"adam": ("beta2", "forget_after")})
+"""The options that `--optimizer` takes after a name; all are numbers."""
 
-def with_optimizer(problem: Problem, name: str) -> Problem:
+
+def with_optimizer(problem: Problem, text: str) -> Problem:
     """A problem whose trials are trained with another optimizer than their own.
 
     Methods that are optimizers themselves, such as MTAdam, take no notice.
 
     Args:
         problem: The problem.
-        name: One of `OPTIMIZERS`; empty for the problem as it is.
+        text: One of `OPTIMIZERS`, options after colons; empty for the problem as it is.
 
     Returns:
         The problem.
 
     Raises:
-        RequestError: If there is no such optimizer, or its package is missing.
+        RequestError: If there is no such optimizer or option, or its package is missing.
     """
-    if not name:
+    if not text:
         return problem
-    if name not in OPTIMIZERS:
-        hint = did_you_mean(name, OPTIMIZERS)
-        raise RequestError(f"Unknown --optimizer {name!r}. {hint}There are {_listed()}.")
-    OPTIMIZERS[name]([nn.Parameter(torch.zeros(1, 1))], 1e-3)  # says now what is missing
+    build = _read(text)
+    try:
+        build([nn.Parameter(torch.zeros(1, 1))], 1e-3)  # says now what is missing
+    except ValueError as error:
+        raise RequestError(f"--optimizer {text}: {error}") from error
 
     @functools.wraps(problem.start)
     def start(seed: int) -> Trial:
-        return replace(problem.start(seed), optimizer=OPTIMIZERS[name])
+        return replace(problem.start(seed), optimizer=build)
 
     return replace(problem, start=start)
 
 
-def _listed() -> str:
-    return ", ".join(OPTIMIZERS)
+def _read(text: str) -> Build:
+    name, *written = text.split(":")
+    if name not in OPTIMIZERS:
+        hint = did_you_mean(name, OPTIMIZERS)
+        raise RequestError(
+            f"Unknown --optimizer {name!r}. {hint}There are {', '.join(OPTIMIZERS)}."
+        )
+    return functools.partial(OPTIMIZERS[name], **dict(_option(name, each) for each in written))
+
+
+def _option(name: str, text: str) -> tuple[str, float]:
+    key, _, value = text.partition("=")
+    known = _OPTIONS.get(name, ())
+    if key not in known:
+        takes = f"It takes {', '.join(known)}." if known else "It takes none."
+        raise RequestError(f"--optimizer {name} has no option {key!r}. {takes}")
+    try:
+        return key, float(value)
+    except ValueError:
+        raise RequestError(f"--optimizer {name}: {key} is a number; got {value!r}.") from None

@@ -25,7 +25,8 @@ class View:
 def other_view(rows: Sequence[Standing]) -> View:
     """What the runs also tell, read off the metric during training.
 
-    A run that is stopped early is a shorter run, since nothing in it follows a schedule. The metric
+    A run that is stopped early is a shorter run, since nothing in it follows a schedule; what ends
+    a training after its last step (L-BFGS, say) is left out of this view for all alike. The metric
     is taken where it was measured next to the wanted step, which is a fortieth of a run away at
     most.
 
@@ -42,18 +43,23 @@ def other_view(rows: Sequence[Standing]) -> View:
 
 def _at_equal_steps(rows: Sequence[Standing]) -> View:
     """After as many steps as the most expensive method took."""
-    steps = min(run.metric_steps[-1] for row in rows for run in row.runs)
+    steps = min(_taken(run) for row in rows for run in row.runs)
     found = {row.balancer: _at(row.runs, steps) for row in rows}
     return View(f"after {steps} steps each", found)
 
 
 def _at_equal_time(rows: Sequence[Standing]) -> View:
     """After the time in which the plain sum takes all the steps of a run."""
-    steps = rows[0].runs[0].metric_steps[-1]
+    steps = _taken(rows[0].runs[0])
     found = {
         row.balancer: _at(row.runs, steps / row.relative_time) for row in rows if row.relative_time
     }
     return View(f"after the time of {steps} plain steps", found)
+
+
+def _taken(run: Run) -> int:
+    """How many steps a run had; the metric may have been measured once more, after them."""
+    return run.trajectory.steps[-1]
 
 
 def _at(runs: Sequence[Run], step: float) -> Interval:

@@ -28,7 +28,7 @@ class Plan:
         budget: ``600steps`` or ``30s``, in place of epochs.
         batch_size: Samples per step.
         lr: One learning rate, or several separated by commas to choose among.
-        optimizer: Its name, in place of the problem's own.
+        optimizer: Its name, in place of the problem's own; options after colons.
         static: How many static weightings are tried.
         retrain: Whether the weights that methods found are trained with again.
         tuning_seeds: With how many seeds is chosen.

@@ -57,14 +57,24 @@ class Recorder:
         if self._is_due(step, _METRIC_POINTS):
             self._measure(step)
 
+    def record_end(self) -> None:
+        """Measures what `Trial.finish` has made of the model, as one step more than were taken.
+
+        So the metric before it stays known: what a run was worth at some moment of its training is
+        compared without what comes after.
+        """
+        self._measure(self.total + 1)
+
     def end(self, step: int) -> None:
         """Leaves out what a run that stops at this step would still have recorded."""
         self.metric = math.nan
         for later in range(step, self.total + 1):
             if self._is_due(later, _RECORDED_POINTS) and later not in self.trajectory.steps:
                 self._keep(later, {}, {})
-            if self._is_due(later, _METRIC_POINTS):
+            if self._is_due(later, _METRIC_POINTS) and later not in self.metric_steps:
                 self._note(later, math.nan, {}, math.nan)
+        if self.trial.finish is not None:
+            self._note(self.total + 1, math.nan, {}, math.nan)
 
     def _keep(self, step: int, losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> None:
         self.trajectory.steps.append(step)

@@ -82,7 +82,8 @@ class Run:
         balancer: The method's label.
         seed: The seed.
         metric: The metric after the last step.
-        metric_steps: ``[M]``, the steps after which the metric was measured, from 0.
+        metric_steps: ``[M]``, the steps after which the metric was measured, from 0; what ends a
+            training after its last step (`Trial.finish`) counts as one step more.
         metric_curve: ``[M]``, its values.
         trajectory: Losses and weights.
         seconds: How long the run took.

@@ -131,9 +131,10 @@ def _take_steps(
     for step, batch in enumerate(stream, start=1):
         try:
             losses = take_step(trial, trainer, batch)
-            if step == recorder.total:
-                _finish(trial, trainer)
             recorder.record(step, losses, trainer)
+            if step == recorder.total and trial.finish is not None:
+                trial.finish(_usable(trainer.weights()))
+                recorder.record_end()
         except MethodError as error:
             recorder.end(step)
             return f"step {step}: {error}"
@@ -146,11 +147,10 @@ def _take_steps(
     return None if math.isfinite(recorder.metric) and _is_sound(trial) else DIVERGED
 
 
-def _finish(trial: Trial, trainer: Trainer) -> None:
-    if trial.finish is not None:
-        weights = trainer.weights()
-        usable = all(math.isfinite(value) and value >= 0 for value in weights.values())
-        trial.finish(weights if usable else dict.fromkeys(weights, 1.0))
+def _usable(weights: Mapping[str, float]) -> Mapping[str, float]:
+    """Weights of a sum that has a minimum."""
+    usable = all(math.isfinite(value) and value >= 0 for value in weights.values())
+    return weights if usable else dict.fromkeys(weights, 1.0)
 
 
 def _is_sound(trial: Trial) -> bool:
