@@ -242,9 +242,22 @@ def test_an_optimizer_of_several_losses_stands_in_both_places(kind) -> None:
         train(other, Balance(kind(other.net.parameters())))
 
 
-@pytest.mark.parametrize("name", ["gradnorm", "softadapt", "mgda", "firstvalue"])
+@pytest.mark.parametrize("name", ["gradnorm", "softadapt", "mgda"])
 def test_loss_weights_of_deepxde_are_priorities(name) -> None:
     weighted = train(problem(loss_weights=[1.0, 10.0, 5.0]), Balance(balancer_of(name)))
     torch.manual_seed(7)
     balancer = make(name, priorities=[1.0, 10.0, 5.0])
     assert difference(weighted, train(problem(), Balance(balancer))) < 1e-6
+
+
+@pytest.mark.parametrize(
+    "balancer",
+    [
+        eq.FirstValue(3),
+        eq.GradNorm(3, scale="first_value"),
+        eq.Primary(eq.Equal(["a", "b", "c"], scale="first_value"), "a"),
+    ],
+)
+def test_loss_weights_that_would_be_divided_out_are_refused(balancer) -> None:
+    with pytest.raises(ValueError, match=r"`loss_weights` is \[1.0, 10.0, 5.0\].*`priorities`"):
+        train(problem(loss_weights=[1.0, 10.0, 5.0]), Balance(balancer))

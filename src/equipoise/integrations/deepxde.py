@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from equipoise.integrations import missing
+from equipoise.learner import Learner
 from equipoise.optim.base import MultiTermOptimizer
+from equipoise.weighting.first_value import FirstValue
 
 try:
     from deepxde import backend, config
@@ -37,8 +39,9 @@ class Balance(Callback):
     Pass the same callback to each ``model.train(callbacks=[balance])``: the state is carried over
     from Adam to L-BFGS. Inside one ``step(closure)`` of L-BFGS the weights stand still, so that its
     line search sees one function, and heads get the gradients of that function, weighted ones.
-    Leave ``loss_weights`` of ``compile`` out and give the balancer ``priorities``, which do the
-    same. The losses that DeepXDE shows are then unweighted.
+    Leave ``loss_weights`` of ``compile`` out and give the balancer ``priorities``. The losses that
+    DeepXDE shows are then unweighted. With ``loss_weights`` a method sees losses that are
+    multiplied already, which comes to the same unless it divides them by their first values.
 
     `MTAdam` and `AutoBalance` are the optimizer as well, so both get it, and it gets all that is to
     be trained, as every optimizer does that is not built by DeepXDE::
@@ -62,7 +65,8 @@ class Balance(Callback):
             balancer has none, or needs second derivatives (NNCG); or if `MTAdam` or `AutoBalance`
             stands in one of the two places only.
         ValueError: When training starts, if `MTAdam` or `AutoBalance` lacks a parameter that is to
-            be trained, or meets ``loss_weights``, which it would cancel.
+            be trained; or if it, or a balancer that divides losses by their first values, meets
+            ``loss_weights``, which it would cancel.
     """
 
     def __init__(self, balancer: Balancer | MultiTermOptimizer[Any]) -> None:
@@ -94,6 +98,7 @@ class Balance(Callback):
             _check_optimizer(self.balancer, self.model)
         else:
             _check_balancer(self.balancer, self.model.opt)
+            _check_loss_weights(self.balancer, self.model.loss_weights)
 
     def _step(self, inputs: np.ndarray, targets: np.ndarray, auxiliary: np.ndarray | None) -> None:
         running = self.model.callbacks
@@ -153,6 +158,18 @@ def _check_balancer(balancer: Balancer, optimizer: torch.optim.Optimizer) -> Non
             "no weighting of the losses. Choose another balancer or optimizer."
         )
         raise TypeError(msg)
+
+
+def _check_loss_weights(balancer: Balancer, loss_weights: Sequence[float] | None) -> None:
+    """Refuses what `FirstValue` and ``scale="first_value"`` divide out, with the first values."""
+    parts = [part for part in balancer.modules() if isinstance(part, Learner)]
+    if loss_weights is not None and any(p.scaling or isinstance(p, FirstValue) for p in parts):
+        msg = (
+            f"`loss_weights` is {loss_weights}, and {type(balancer).__name__} divides the losses "
+            "by their first values, these weights with them; leave it out, and give the balancer "
+            "`priorities`."
+        )
+        raise ValueError(msg)
 
 
 def _check_optimizer(optimizer: MultiTermOptimizer[Any], model: dde.Model) -> None:
