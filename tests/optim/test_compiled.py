@@ -35,12 +35,17 @@ def train_with_a_late_loss(model, forward, kind):
         optimizer.step()
 
 
-def train(model, kind, sizes):
-    torch.manual_seed(0)
+def train(model, kind, inputs, net=None):
+    net = model if net is None else net
     optimizer = kind(model.parameters(), lr=0.01)
-    for rows in sizes:
-        optimizer.backward(model(batch(rows, torch.float32)))
+    for x in inputs:
+        optimizer.backward(net(x))
         optimizer.step()
+
+
+def of_sizes(sizes):
+    torch.manual_seed(0)
+    return [batch(rows, torch.float32) for rows in sizes]
 
 
 def two_alike():
@@ -63,19 +68,19 @@ def test_a_loss_that_starts_late_trains_as_in_the_eager_model(kind, backend):
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
 def test_a_trunk_that_saves_its_activations_trains_as_the_eager_one(kind, backend):
     eager, compiled = two_alike()
-    train(eager, kind, [6] * 5)
+    train(eager, kind, of_sizes([6] * 5))
     compile_trunk(compiled, backend)
-    train(compiled, kind, [6] * 5)
+    train(compiled, kind, of_sizes([6] * 5))
     assert_equal_models(eager, compiled, rtol=1e-5, atol=1e-5)
 
 
 @KINDS
 def test_batches_of_varying_size_train_a_compiled_trunk_with_the_setting(kind):
     eager, compiled = two_alike()
-    train(eager, kind, SIZES)
+    train(eager, kind, of_sizes(SIZES))
     with torch._functorch.config.patch(donated_buffer=False):
         compile_trunk(compiled)
-        train(compiled, kind, SIZES)
+        train(compiled, kind, of_sizes(SIZES))
     assert_equal_models(eager, compiled, rtol=1e-5, atol=1e-5)
 
 
@@ -85,9 +90,17 @@ def test_without_the_setting_the_first_step_warns_that_such_batches_end_the_trai
     model, _ = two_alike()
     compile_trunk(model)
     with pytest.warns(UserWarning, match=r"_functorch.config.donated_buffer = False"):
-        train(model, kind, SIZES[:1])
+        train(model, kind, of_sizes(SIZES[:1]))
     with pytest.raises(RuntimeError, match=r"gives its buffers away.*donated_buffer = False"):
-        train(model, kind, SIZES)
+        train(model, kind, of_sizes(SIZES))
+
+
+@KINDS
+def test_a_wholly_compiled_model_trains_as_the_eager_one(kind):
+    eager, inner = TwoHeads(), TwoHeads()
+    train(eager, kind, batches(4))
+    train(inner, kind, batches(4), net=torch.compile(inner, backend="aot_eager"))
+    assert_equal_models(eager, inner, rtol=1e-10, atol=1e-12)
 
 
 @KINDS

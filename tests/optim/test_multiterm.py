@@ -365,15 +365,6 @@ def test_a_learning_rate_may_be_a_tensor(kind):
 
 
 @KINDS
-def test_a_compiled_model_trains_as_the_plain_one(kind):
-    plain, inner = TwoHeads(), TwoHeads()
-    compiled = torch.compile(inner, backend="aot_eager")
-    train(plain, kind(plain.parameters()), batches(4))
-    train(compiled, kind(inner.parameters()), batches(4))
-    assert_equal_models(plain, inner, rtol=1e-10, atol=1e-12)
-
-
-@KINDS
 def test_one_gradient_is_alive_at_a_time_and_each_loss_is_passed_once(kind):
     dead = []
 
@@ -437,7 +428,7 @@ def test_a_step_with_gradients_from_elsewhere_is_refused(kind):
     model = TwoHeads()
     optimizer = kind(model.parameters())
     sum(model(batches(1)[0]).values()).backward()
-    with pytest.raises(RuntimeError, match=r"optimizer.backward\(losses\)"):
+    with pytest.raises(RuntimeError, match=rf"{kind.__name__}.backward\(losses\)"):
         optimizer.step()
 
 
