@@ -53,7 +53,8 @@ _SCALED_GRADNORM = "gradnorm:scale=first_value"
 _SCALED_UNCERTAINTY = "uncertainty:scale=first_value"
 _SOFTADAPT = "softadapt:source=paper:variant=normalized"
 _DESCENT_SOFTADAPT = "softadapt:variant=loss_weighted"
-_TOY_GRADNORM = "gradnorm:alpha=0.12:scale=first_value"
+_TOY_GRADNORM = "gradnorm:alpha=0.12"
+"""As in the paper's own experiment on these tasks."""
 
 
 def _named(*labels: str) -> str:
@@ -98,7 +99,13 @@ PARTS = (
         plan=Plan(
             problem="toy_regression",
             balancers=_named(
-                *("equal", "right", "firstvalue", _TOY_GRADNORM, "gradnorm:alpha=0.12"),
+                *(
+                    "equal",
+                    "right",
+                    "firstvalue",
+                    _TOY_GRADNORM,
+                    f"{_TOY_GRADNORM}:scale=first_value",
+                ),
                 _SOFTADAPT,
             ),
             seeds="5",
