@@ -82,7 +82,9 @@ class MTAdam(MultiTermOptimizer[MTAdamBucket]):
     Args:
         params: Params, ``(name, parameter)`` pairs, or parameter groups.
         lr: Learning rate :math:`\eta`, a number or a scalar tensor.
-        betas: Decay rates of the first moment, the second moments and the norms.
+        betas: Decay rates of the first moment, the second moments and the norms; default the
+            paper's. Second moments at 0.9 were better on digits, and worse on three tasks
+            (`mtadam-beta2-*` in ``docs/evidence``).
         eps: Added to the denominator.
         weight_decay: L2 penalty; it enters once for each loss of the step.
         amsgrad: Divide by the largest second moment so far.
