@@ -39,6 +39,7 @@ class FirstValue(Weighting):
 
     def _weigh(self, values: Tensor) -> Tensor:
         # Values come multiplied by priorities, which must not be divided out again with the rest.
-        first = (values / self.priorities).abs()
+        # A priority of zero has made a zero of the value, and leaves nothing to divide by.
+        first = torch.where(self.priorities == 0, 0.0, values / self.priorities).abs()
         self.first = torch.where(self.first == 0, first, self.first)
         return torch.where(self.first == 0, 1.0, 1 / self.first)
