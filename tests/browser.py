@@ -16,6 +16,13 @@ from pathlib import Path
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 PHONE, DESKTOP = (390, 844), (1300, 900)
+SCROLLED = (
+    "[...document.querySelectorAll('main *')].filter((part) => "
+    "part.scrollWidth > part.clientWidth + 1 && "
+    "['auto', 'scroll'].includes(getComputedStyle(part).overflowX))"
+)
+"""The parts of a page that are wider than their room and scroll sideways, as JavaScript."""
+
 WITHOUT_NETWORK = (
     "--headless",
     "--no-sandbox",

@@ -104,7 +104,7 @@ class AdaptiveRatio(Aggregation):
     def _watch(self, terms: Terms, wrt: Wrt | None) -> Watched | None:
         """What a name means is found from the two losses alone."""
         complete = len(self._pair) == 2 and set(self._pair) <= set(terms.present)
-        chosen = self._wrt.named if wrt is None else wrt
+        chosen = self._wrt.unless(wrt)
         if not complete or (isinstance(chosen, str) and not terms.everywhere):
             self.steps += self.every
             return None

@@ -156,8 +156,8 @@ class Aggregation(Balancer):
     def _step(
         self, step: Step, how: BackwardPass, wrt: Wrt | None = None, decide: Decide | None = None
     ) -> Outcome:
-        named = self._wrt.named if wrt is None else wrt
-        watched = self._watch(step.terms, named) if step.due or not self.weighting else None
+        named = self._wrt.unless(wrt)
+        watched = self._watch(step.terms, wrt) if step.due or not self.weighting else None
         decide = decide or self._decide
         again = named != "representation"  # there, every step passes what lies below once
         if watched is None:
@@ -223,7 +223,7 @@ class Aggregation(Balancer):
         return [place for place in range(len(terms.present)) if place not in gradients.apart]
 
     def _watch(self, terms: Terms, wrt: Wrt | None) -> Watched | None:
-        watched = self._meter.watch(terms, self._wrt.named if wrt is None else wrt)
+        watched = self._meter.watch(terms, self._wrt.unless(wrt))
         if watched is not None:
             self._refuse_shards(self._meter.sharded, watched.targets)
         return watched

@@ -91,7 +91,7 @@ class GradDrop(Aggregation):
     def _step(
         self, step: Step, how: BackwardPass, wrt: Wrt | None = None, decide: Decide | None = None
     ) -> Outcome:
-        watched = self._wrt.named if wrt is None else wrt
+        watched = self._wrt.unless(wrt)
         if isinstance(watched, Tensor) and not watched.is_leaf:
             self._activations = watched.detach()
         try:

@@ -109,7 +109,7 @@ class NashMTL(Aggregation):
 
     def _norm(self, terms: Terms, weights: Tensor, wrt: Wrt | None) -> Tensor | None:
         """The norm of the balanced loss's gradient, by one pass down to where it is watched."""
-        watched = self._norm_meter.watch(terms, self._wrt.named if wrt is None else wrt)
+        watched = self._norm_meter.watch(terms, self._wrt.unless(wrt))
         if watched is None:
             return None
         tensors = (terms.balanced(weights),) if terms.tensors else ()

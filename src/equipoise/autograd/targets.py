@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeAlias, TypeVar
+from typing import Generic, Literal, TypeAlias, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -34,11 +34,16 @@ class Held(Generic[Named]):
     """
 
     def __init__(self, named: Named) -> None:
-        self.named = named if not isinstance(named, Iterator) else tuple(named)
+        kept = tuple(named) if isinstance(named, Iterator) else named
+        self.named = cast("Named", kept)
 
     def __deepcopy__(self, memo: dict[int, object]) -> Held[Named]:
         """Itself."""
         return self
+
+    def unless(self, other: Named | None) -> Named:
+        """What was named once, unless one call names something else."""
+        return self.named if other is None else other
 
 
 _UNREACHED = "No loss reaches what `wrt` names; pass parameters that the losses depend on."

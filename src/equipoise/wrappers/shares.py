@@ -104,7 +104,7 @@ class Shares(Wrapper):
         if not step.counts:
             return None
         terms = step.terms
-        watched = self._meter.watch(terms, self._wrt.named if wrt is None else wrt)
+        watched = self._meter.watch(terms, self._wrt.unless(wrt))
         if watched is None:
             return None
         return self._meter.run(terms, watched, retain_graph=True, applies=False).gradients

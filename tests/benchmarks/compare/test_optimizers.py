@@ -14,6 +14,7 @@ from equipoise.benchmarks.compare.optimizers import OPTIMIZERS, MuonAndAdam, wit
 from equipoise.benchmarks.compare.request import TrainingOptions
 from equipoise.benchmarks.compare.training import train
 from equipoise.benchmarks.methods import Method
+from equipoise.benchmarks.problem import BuildOptimizer
 from equipoise.benchmarks.refusal import RequestError
 from tests.benchmarks.small import problem
 
@@ -52,9 +53,12 @@ def test_muon_turns_matrices_and_leaves_all_else_to_adam():
 
 def step_sizes(text: str, gradients: list[float]) -> list[float]:
     """How far one parameter moves at each step, in learning rates."""
-    trial = with_optimizer(problem(), text).start(0)
+    return moves(with_optimizer(problem(), text).start(0).optimizer, gradients)
+
+
+def moves(build: BuildOptimizer, gradients: list[float]) -> list[float]:
     parameter = nn.Parameter(torch.zeros(1, dtype=torch.float64))
-    optimizer = trial.optimizer([parameter], 1.0)
+    optimizer = build([parameter], 1.0)
     moved = []
     for gradient in gradients:
         before = parameter.item()
@@ -66,14 +70,7 @@ def step_sizes(text: str, gradients: list[float]) -> list[float]:
 
 def test_adam_is_that_of_torch_unless_it_is_told_otherwise():
     gradients = [1000.0, *[1.0] * 5]
-    parameter = nn.Parameter(torch.zeros(1, dtype=torch.float64))
-    optimizer = torch.optim.Adam([parameter], lr=1.0)
-    expected = []
-    for gradient in gradients:
-        before = parameter.item()
-        parameter.grad = torch.full_like(parameter, gradient)
-        optimizer.step()
-        expected.append(abs(parameter.item() - before))
+    expected = moves(torch.optim.Adam, gradients)
     assert step_sizes("adam", gradients) == pytest.approx(expected, abs=1e-12)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from equipoise.benchmarks.demo.page import render, write_page
 from tests.benchmarks.demo.conftest import BEALE, SMALL
-from tests.browser import CHROMIUM, DESKTOP, PHONE, browser
+from tests.browser import CHROMIUM, DESKTOP, PHONE, SCROLLED, browser
 from tests.pages.test_picture_frame import contrast
 
 in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here to open the page with")
@@ -100,12 +100,7 @@ def test_a_picture_fills_what_its_table_leaves(tab, page, size):
 @pytest.mark.parametrize("size", SIZES)
 def test_what_scrolls_sideways_takes_the_keyboard(tab, page, size):
     tab.open(page, size)
-    scrolled = (
-        "[...document.querySelectorAll('main *')].filter((part) => "
-        "part.scrollWidth > part.clientWidth + 1 && "
-        "['auto', 'scroll'].includes(getComputedStyle(part).overflowX))"
-    )
-    assert tab.ask(f"{scrolled}.every((part) => part.tabIndex === 0 && part.ariaLabel)")
+    assert tab.ask(f"{SCROLLED}.every((part) => part.tabIndex === 0 && part.ariaLabel)")
 
 
 @in_a_browser

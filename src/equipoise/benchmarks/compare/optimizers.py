@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import nn
 
-from equipoise.benchmarks.problem import Problem, Trial
+from equipoise.benchmarks.problem import BuildOptimizer, Problem, Trial
 from equipoise.benchmarks.refusal import RequestError, did_you_mean
-
-Build: TypeAlias = Callable[[Iterable[nn.Parameter], float], torch.optim.Optimizer]
-"""Called with the parameters and the learning rate."""
 
 
 class MuonAndAdam(torch.optim.Optimizer):
@@ -96,7 +93,7 @@ def _soap(parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimize
     return found
 
 
-OPTIMIZERS: Mapping[str, Build] = MappingProxyType(
+OPTIMIZERS: Mapping[str, BuildOptimizer] = MappingProxyType(
     {
         "adam": AdamThatForgets,
         "adamw": lambda parameters, lr: torch.optim.AdamW(parameters, lr=lr),
@@ -141,7 +138,7 @@ def with_optimizer(problem: Problem, text: str) -> Problem:
     return replace(problem, start=start)
 
 
-def _read(text: str) -> Build:
+def _read(text: str) -> BuildOptimizer:
     name, *written = text.split(":")
     if name not in OPTIMIZERS:
         hint = did_you_mean(name, OPTIMIZERS)
