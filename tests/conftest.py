@@ -40,7 +40,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sends tests that share a module's fixture to one worker, which sets it up once.
 
     The cases of a function go together, too: handing them out singly costs xdist the square of
-    their number. (pytest-xdist 3.8.0 sees no group under pytest 9.2; up to 9.1 it does.)
+    their number. (pytest-xdist 3.8.0 sees no group under pytest 9.2, so constraints.txt has 9.1.)
     """
     numbers: dict[str, int] = {}  # short, as xdist appends them to the names of tests
     for item in items:
