@@ -47,7 +47,8 @@ def overview(found: Sequence[tuple[Claim, Findings]]) -> str:
                 "\n".join(lines),
                 "## Methods over problems",
                 _LEGEND,
-                methods_table([findings for _, findings in found]),
+                # Rows of another optimizer or beta2 say nothing of methods.
+                methods_table([findings for claim, findings in found if not claim.beside]),
                 "```{toctree}\n:hidden:\n\n"
                 + "\n".join(claim.name for claim, _ in claims)
                 + "\n```",
