@@ -49,7 +49,7 @@ def test_no_warning_where_pytorch_was_told() -> None:
         assert KeptForPasses().needed(losses_of(model))
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit.trace")
 def test_what_torchscript_made_gives_nothing_away_and_is_kept_without_a_warning() -> None:
     model = MultiHead(2)
     model.trunk = torch.jit.trace(model.trunk, batch())

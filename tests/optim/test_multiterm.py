@@ -551,3 +551,58 @@ def test_what_a_closure_computes_takes_the_place_of_a_step_that_waits() -> None:
     optimizer.step(lambda: [weight.sum(), weight.square().sum()])
     assert optimizer.last.losses.tolist() == [2.0, 2.0]
     assert not torch.equal(weight, torch.ones(2))
+
+
+def set_data(model):
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()
+
+
+def lay_out_anew(model):
+    for parameter in model.parameters():
+        parameter.data = parameter.data.t().contiguous().t()
+
+
+def pass_through_a_vector(model):
+    vector = nn.utils.parameters_to_vector(model.parameters())
+    nn.utils.vector_to_parameters(vector, model.parameters())
+
+
+def widen_and_narrow(model):
+    model.double().float()
+
+
+@KINDS
+@BOTH
+@ANYWHERE
+@pytest.mark.parametrize("between", [False, True], ids=["after a step", "before a step"])
+@pytest.mark.parametrize("move", [set_data, lay_out_anew, pass_through_a_vector, widen_and_narrow])
+def test_parameters_whose_memory_is_another_train_on_there(kind, foreach, on_device, between, move):
+    moved, still = TwoHeads(torch.float32), TwoHeads(torch.float32)
+    options = {"lr": 0.01, "foreach": foreach, "on_device": on_device}
+    ours, plain = (kind(model.parameters(), **options) for model in (moved, still))
+    for x in batches(6, torch.float32):
+        train(still, plain, [x])
+        ours.zero_grad()
+        ours.backward(moved(x))
+        if between:
+            move(moved)
+        ours.step()
+        if not between:
+            move(moved)
+    assert_equal_models(moved, still, rtol=1e-5, atol=1e-6)
+
+
+@KINDS
+@BOTH
+def test_a_model_of_another_dtype_trains_on_as_one_that_the_state_was_loaded_for(kind, foreach):
+    model = TwoHeads(torch.float32)
+    optimizer = kind(model.parameters(), lr=0.01, foreach=foreach)
+    train(model, optimizer, batches(3, torch.float32))
+    model.double()
+    other = copy.deepcopy(model)
+    loaded = kind(other.parameters(), foreach=foreach)
+    loaded.load_state_dict(optimizer.state_dict())
+    train(model, optimizer, batches(3))
+    train(other, loaded, batches(3))
+    assert_equal_models(model, other)

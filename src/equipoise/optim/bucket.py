@@ -17,7 +17,7 @@ from torch import Tensor
 
 from equipoise.gradients import linalg
 from equipoise.optim.hyperparameters import Group
-from equipoise.parallel.dtensor import is_dtensor, local
+from equipoise.parallel.dtensor import held, is_dtensor, local
 from equipoise.parallel.dtensor import like as shown
 
 ParameterState: TypeAlias = dict[str, Tensor]
@@ -80,7 +80,8 @@ class Bucket(ABC, Generic[GroupT]):
         self.group = group
         self.packed = len(self.parameters) > 1
         self.sharded = any(map(is_dtensor, self.parameters))
-        self._reals = [as_real(local(parameter)) for parameter in self.parameters]
+        self._found = [local(parameter) for parameter in self.parameters]
+        self._reals = [as_real(found) for found in self._found]
         self._sizes = [real.numel() for real in self._reals]
         self.size = sum(self._sizes)
         first = self._reals[0]
@@ -141,6 +142,14 @@ class Bucket(ABC, Generic[GroupT]):
             all(state.get(name) is view for name, view in views.items())
             for state, views in zip(states, self._views, strict=True)
         )
+
+    def lies_still(self) -> bool:
+        """Whether the parameters are where the bucket found them; asked where gradients are off.
+
+        Whoever sets ``parameter.data`` moves them: ``module.to``, ``vector_to_parameters``, and
+        ``fully_shard`` when it loads.
+        """
+        return all(map(Tensor.is_set_to, self._found, map(held, self.parameters)))
 
     def _zeros(self, *count: int) -> Tensor:
         first = self._reals[0]

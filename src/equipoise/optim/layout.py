@@ -66,8 +66,10 @@ class Layout(Generic[BucketT]):
 
     def _is_whole(self, bucket: BucketT, active: Collection[Tensor]) -> bool:
         reached = sum(parameter in active for parameter in bucket.parameters)
-        return reached in (0, len(bucket.parameters)) and bucket.owns(
-            self._state[parameter] for parameter in bucket.parameters
+        return (
+            reached in (0, len(bucket.parameters))
+            and bucket.owns(self._state[parameter] for parameter in bucket.parameters)
+            and bucket.lies_still()
         )
 
     def _likeness(self, parameter: Tensor) -> object:

@@ -265,7 +265,8 @@ class Step(ABC, Generic[BucketT]):
             given: Those that have.
         """
         folded = {parameter for bucket in self.buckets for parameter in bucket.parameters}
-        for bucket in self.buckets if folded <= given else self._arrange(folded & given):
+        still = folded <= given and all(bucket.lies_still() for bucket in self.buckets)
+        for bucket in self.buckets if still else self._arrange(folded & given):
             self._move(bucket)
         for bucket in self.buckets:
             bucket.forget()

@@ -20,10 +20,14 @@ def is_dtensor(tensor: Tensor) -> TypeGuard[DTensor]:
     return hasattr(tensor, "to_local")
 
 
+def held(tensor: Tensor) -> Tensor:
+    """What this process holds of a tensor."""
+    return tensor.to_local() if is_dtensor(tensor) else tensor
+
+
 def local(tensor: Tensor) -> Tensor:
-    """What this process holds of a tensor, detached, in the same memory."""
-    detached = tensor.detach()
-    return detached.to_local() if is_dtensor(detached) else detached
+    """The same, detached, in the same memory."""
+    return held(tensor.detach())
 
 
 def like(part: Tensor, whole: Tensor) -> Tensor:
