@@ -12,6 +12,7 @@ tells_what_it_saved = pytest.mark.skipif(
     not hasattr(_saved, "unpack_hook"),
     reason="this torch does not tell what it saved from what it will compute again",
 )
+has_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch has Muon since 2.9")
 shards_on_a_cpu = pytest.mark.skipif(
     not hasattr(torch.cpu.Stream, "record_event"),
     reason="`fully_shard` of this torch works on GPUs only",

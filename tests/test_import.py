@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 WATCHED = """\
 import sys
 import numpy, torch
+import torch.utils.checkpoint  # which brings SymPy with torch 2.6
 
 started = []
 kinds = ("os.fork", "os.posix_spawn", "os.system", "subprocess.", "_thread.start", "socket.")

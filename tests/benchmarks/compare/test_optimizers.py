@@ -17,17 +17,14 @@ from equipoise.benchmarks.methods import Method
 from equipoise.benchmarks.problem import BuildOptimizer
 from equipoise.benchmarks.refusal import RequestError
 from tests.benchmarks.small import problem
+from tests.releases import has_muon
 
 HAS_SOAP = importlib.util.find_spec("pytorch_optimizer") is not None
-NAMES = [
-    pytest.param(
-        name,
-        marks=pytest.mark.skipif(
-            name == "soap" and not HAS_SOAP, reason="pytorch-optimizer is not installed"
-        ),
-    )
-    for name in OPTIMIZERS
-]
+NEEDS = {
+    "soap": pytest.mark.skipif(not HAS_SOAP, reason="pytorch-optimizer is not installed"),
+    "muon": has_muon,
+}
+NAMES = [pytest.param(name, marks=NEEDS.get(name, ())) for name in OPTIMIZERS]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -38,6 +35,7 @@ def test_a_run_with_it_learns(name):
     assert run.options.optimizer == name
 
 
+@has_muon
 def test_muon_turns_matrices_and_leaves_all_else_to_adam():
     model = nn.Linear(3, 4)
     gradient = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 
 import equipoise as eq
 
@@ -63,7 +64,7 @@ def where_gradients_are_watched(network: Network, batch: Tensor) -> None:
 
 
 def with_loss_scale(network: Network, batch: Tensor) -> eq.Record:
-    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    scaler = GradScaler("cpu", enabled=False)
     return eq.GradNorm(NAMES).backward(network.losses(batch), scaler=scaler)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 
 import equipoise as eq
 
@@ -40,7 +41,7 @@ def with_closure(network: nn.Linear) -> float:
 def accumulated(optimizer: eq.MTAdam | eq.AutoBalance, network: nn.Linear) -> None:
     with optimizer.accumulate():
         optimizer.backward(losses_of(network))
-    optimizer.backward(losses_of(network), scaler=torch.amp.GradScaler("cpu", enabled=False))
+    optimizer.backward(losses_of(network), scaler=GradScaler("cpu", enabled=False))
     optimizer.step()
 
 

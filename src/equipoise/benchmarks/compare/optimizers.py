@@ -22,6 +22,9 @@ class MuonAndAdam(torch.optim.Optimizer):
         params: The parameters; a convolution's kernels are not matrices here.
         lr: The learning rate of both: Muon's updates are scaled to the size of Adam's.
 
+    Raises:
+        RequestError: If this release of torch has no Muon.
+
     Source: Keller Jordan's Muon as `torch.optim.Muon` has it; the scaling is that of Liu et al.
     2025 (arXiv 2502.16982).
     """
@@ -33,6 +36,10 @@ class MuonAndAdam(torch.optim.Optimizer):
         others = [each for each in parameters if each.ndim != 2]
         self.parts: list[torch.optim.Optimizer] = []
         if matrices:
+            if not hasattr(torch.optim, "Muon"):
+                raise RequestError(
+                    f"--optimizer muon needs torch 2.9 or later; this is {torch.__version__}."
+                )
             muon = functools.partial(torch.optim.Muon, adjust_lr_fn="match_rms_adamw")
             self.parts.append(muon(matrices, lr=lr, weight_decay=0.0))
         if others:
