@@ -15,6 +15,7 @@ from equipoise.losses import LossNames, per_loss
 from equipoise.parts.checks import check_choice, check_positive, check_within
 from equipoise.parts.inverse import inverse_weights
 from equipoise.weighting.base import Weighting
+from equipoise.words import unknown_name
 
 
 class NTKTrace(Weighting):
@@ -91,8 +92,7 @@ class NTKTrace(Weighting):
         """
         for name, diagonal in diagonals.items():
             if name not in self.names:
-                msg = f"`diagonals` has the unknown name {name!r}; the names are {self.names}."
-                raise ValueError(msg)
+                raise ValueError(unknown_name("diagonals", name, self.names))
             numbers = torch.as_tensor(diagonal, device=self.kernels.device).detach()
             pooled = numbers.mean() if self.pooling == "mean" else numbers.sum()
             self.kernels = self.kernels.to(torch.promote_types(self.kernels.dtype, pooled.dtype))
