@@ -26,7 +26,7 @@ MISPLACED = {
     "an optimizer below a wrapper": lambda: eq.Primary(ADAM, "near"),
     "a model as what is trained": lambda: eq.GradNorm(2, trained=SimpleNamespace(model=MODEL)),
     "an optimizer as a place to watch": lambda: eq.GradNorm(2, wrt=ADAM).backward(
-        list(MODEL(torch.ones(2, 64)).mean(dim=0)[:2])
+        list(MODEL(torch.ones(2, 64)).square().mean(dim=0)[:2])
     ),
     "a model that is recorded": lambda: eq.Recorder(MODEL, "unused"),
     "an optimizer that is recorded": lambda: eq.Recorder(ADAM, "unused"),

@@ -117,12 +117,14 @@ def directive(name: str) -> str:
     if isinstance(thing, type):
         lines += ["   :members:", "   :show-inheritance:"]
         documented = {*public_things().values(), *map(_named, BASES)}
-        below = next(
-            base
-            for base in thing.__mro__[1:]
-            if base in documented or not base.__module__.startswith("equipoise")
+        # All that are left out have to be named: of each, autodoc leaves out its own members alone.
+        first = next(
+            place
+            for place, base in enumerate(thing.__mro__)
+            if place and (base in documented or not base.__module__.startswith("equipoise"))
         )
-        lines.append(f"   :inherited-members: {below.__name__}")
+        left_out = ", ".join(base.__name__ for base in thing.__mro__[first:])
+        lines.append(f"   :inherited-members: {left_out}")
     return "\n".join(["```{eval-rst}", *lines, "```"])
 
 

@@ -29,9 +29,10 @@ class NTKTrace(Weighting):
 
     Args:
         losses: How many losses there are, or their unique names.
-        momentum: :math:`\beta`; jaxpi: 0.9, observing at each 1000th step; the paper: 0.
-        pooling: ``"mean"`` is jaxpi's; ``"trace"`` the paper's: :math:`k_i` the trace and ``K``
-            the sum of the traces.
+        momentum: :math:`\beta`, how much of the last weights stays; jaxpi: 0.9, observing at each
+            1000th step; the paper: 0.
+        pooling: What stands for the kernel of a loss: ``"mean"`` of its diagonal is jaxpi's;
+            ``"trace"`` the paper's: :math:`k_i` the trace and ``K`` the sum of the traces.
         initial: The weights to begin with, one number or one per loss.
         eps: :math:`\epsilon`, which bounds the weights; jaxpi: 1e-5.
         options: See `Balancer`.
