@@ -60,8 +60,11 @@ def main() -> None:
     critic = nn.Sequential(nn.Linear(64, 64), nn.LeakyReLU(0.2), nn.Linear(64, 1))
     of_generator = torch.optim.Adam(generator.parameters(), lr=1e-3)
     of_critic = torch.optim.Adam(critic.parameters(), lr=1e-3, betas=(0.5, 0.9))
-    generator_balancer = eq.GradNorm(
-        ["pixel", "code", "adversarial"], alpha=0.5, trained=of_generator
+    generator_balancer = eq.AdaptiveRatio(
+        ["pixel", "code", "adversarial"],
+        target="pixel",
+        adversarial="adversarial",
+        trained=of_generator,
     )
     critic_balancer = eq.Equal(["real", "fake"])
 

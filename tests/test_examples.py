@@ -88,7 +88,6 @@ def test_every_example_runs_and_prints_as_written(example, tmp_path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("name", sorted(HERE))
 def test_every_example_without_a_framework_runs_and_prints_as_written(name, capsys) -> None:
     example = ROOT / "examples" / f"{name}.py"

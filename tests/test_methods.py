@@ -364,3 +364,11 @@ def test_state_that_somebody_wants_to_train_is_refused(name) -> None:
             balancer.backward(MultiHead()(batch()))
         with pytest.raises(TypeError, match=f"`{key}` .*leave it out of the optimizer"):
             setattr(balancer, key, torch.nn.Parameter(balancer.get_buffer(key)))
+
+
+@every_method
+def test_a_checkpoint_of_another_method_is_refused_in_words(name) -> None:
+    other = make("gradnorm" if name == "softadapt" else "softadapt")
+    kind = type(make(name)).__name__
+    with pytest.raises(RuntimeError, match=f"is not the state of {kind}: load it into the method"):
+        make(name).load_state_dict(other.state_dict())

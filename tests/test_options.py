@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Literal, TypedDict
 
 import pytest
@@ -9,6 +10,7 @@ from typing_extensions import Unpack
 
 import equipoise as eq
 from equipoise.aggregation.base import AggregationOptions
+from equipoise.benchmarks.methods import method_names, method_options
 from equipoise.learner import BalancerOptions
 from equipoise.options import options_of
 from equipoise.registry import balancer_class
@@ -45,6 +47,16 @@ def test_every_option_is_described(name):
     for spec in options_of(balancer_class(name)).values():
         assert spec.description.endswith("."), spec
         assert "`" not in spec.description
+
+
+GREEK = {"alpha", "beta", "delta", "epsilon", "eta", "gamma", "lambda", "mu", "rho", "sigma", "tau"}
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_a_description_says_more_than_the_symbol_of_the_formula(name):
+    for spec in method_options(name).values():
+        words = re.findall(r"[A-Za-z0-9]{2,}", spec.description.lower())
+        assert len([word for word in words if word not in GREEK]) >= 3, spec
 
 
 @pytest.mark.parametrize("kind", [eq.MTAdam, eq.AutoBalance, eq.MultiAdam])

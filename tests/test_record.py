@@ -3,6 +3,7 @@ from __future__ import annotations
 import posixpath
 import re
 
+import pytest
 import torch
 
 import equipoise as eq
@@ -66,3 +67,10 @@ def test_the_record_is_detached_and_keeps_the_plain_total_whatever_the_weights()
     assert not record.losses.requires_grad
     assert not record.weights.requires_grad
     torch.testing.assert_close(record.total, sum(loss.detach() for loss in losses))
+
+
+def test_a_closure_that_returns_a_record_is_told_what_to_return() -> None:
+    model = MultiHead(2)
+    lbfgs, balancer = torch.optim.LBFGS(model.parameters()), eq.GradNorm(2)
+    with pytest.raises(TypeError, match=r"`loss = balancer\(losses\)`"):
+        lbfgs.step(lambda: balancer.backward(model(batch())))

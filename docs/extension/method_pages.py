@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from docs.extension.evidence_section import evidence_section
 from docs.extension.price_table import PRICES, declared, methods_in_order, methods_table
+from docs.extension.reference_pages import directive
 
 from equipoise.benchmarks.methods import method_class, method_options, summary
 from equipoise.monitor.rules import RULES
@@ -44,18 +45,40 @@ def _page(name: str) -> str:
         *_advice(title),
         *evidence_section(name),
         "## Formula, source, and what differs",
-        (
-            "```{eval-rst}\n"
-            f".. autoclass:: equipoise.{title}\n   :members:\n   :show-inheritance:\n```"
-        ),
+        directive(f"equipoise.{title}"),
+        "## What to call",
+        _calls(name),
         "## Options",
         (
             "From the command line, `equipoise compare` takes those that can be written as text: "
-            f"`{name}:every=10`."
+            f"`{_written(name)}`."
         ),
         "\n".join(_options(name)),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _written(name: str) -> str:
+    """A method with an option that it has, as a command takes it."""
+    required = [
+        f"{option.name}=1/0.01" for option in method_options(name).values() if option.required
+    ]
+    usual = "every=10" if name in list_balancers() else "lr=0.01"
+    return ":".join([name, *(required or [usual])])
+
+
+def _calls(name: str) -> str:
+    if name in list_balancers():
+        return (
+            "`backward(losses)` in place of `sum(losses).backward()`; `weights`, `report()`, "
+            "`frozen()`, `settled()` and the rest are those of "
+            "[every balancer](../reference/balancers.md#balancer)."
+        )
+    return (
+        "`backward(losses)` in place of `sum(losses).backward()`, then `step()`; `accumulate()`, "
+        "`weights`, `report()` and the rest are those of "
+        "[every optimizer for several losses](../reference/optimizers.md#multitermoptimizer)."
+    )
 
 
 def _facts(name: str) -> Iterator[str]:

@@ -22,6 +22,9 @@ SECTIONS = {
 }
 """A page's name, its title, and the rooms that it is about."""
 
+BASES = ("equipoise.optim.base.MultiTermOptimizer",)
+"""What no user imports, and whose methods every user calls."""
+
 INTEGRATIONS = "integrations"
 SOLVERS = "solvers"
 
@@ -88,6 +91,8 @@ def _sections() -> Iterator[tuple[str, str, list[str]]]:
     homeless = [name for room, names in by_room.items() if room not in known for name in names]
     if homeless:
         raise ValueError(f"No page of the reference is about {', '.join(homeless)}.")
+    for base in BASES:
+        by_room[base.split(".")[1]].append(base)
     for page, (title, rooms) in SECTIONS.items():
         yield page, title, sorted(name for room in rooms for name in by_room.get(room, ()))
 
@@ -98,11 +103,34 @@ def _page(title: str, names: list[str]) -> str:
 
 def _documented(name: str) -> str:
     """One name with its documentation, as autodoc finds it."""
+    return "\n".join([f"## {name.rpartition('.')[2]}", "", directive(name), ""])
+
+
+def directive(name: str) -> str:
+    """What has autodoc document a name: of a class, also what it has from a base without a page.
+
+    Args:
+        name: The dotted name.
+    """
+    thing = _named(name)
+    lines = [f".. auto{'class' if isinstance(thing, type) else 'function'}:: {name}"]
+    if isinstance(thing, type):
+        lines += ["   :members:", "   :show-inheritance:"]
+        documented = {*public_things().values(), *map(_named, BASES)}
+        # All that are left out have to be named: of each, autodoc leaves out its own members alone.
+        first = next(
+            place
+            for place, base in enumerate(thing.__mro__)
+            if place and (base in documented or not base.__module__.startswith("equipoise"))
+        )
+        left_out = ", ".join(base.__name__ for base in thing.__mro__[first:])
+        lines.append(f"   :inherited-members: {left_out}")
+    return "\n".join(["```{eval-rst}", *lines, "```"])
+
+
+def _named(name: str) -> object:
     module, _, attribute = name.rpartition(".")
-    is_class = isinstance(public_things()[name], type)
-    lines = [f".. auto{'class' if is_class else 'function'}:: {module}.{attribute}"]
-    lines += ["   :members:", "   :show-inheritance:"] if is_class else []
-    return "\n".join([f"## {attribute}", "", "```{eval-rst}", *lines, "```", ""])
+    return getattr(import_module(module), attribute)
 
 
 def _integrations() -> str:

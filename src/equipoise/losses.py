@@ -10,6 +10,8 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from equipoise.words import brief, unknown_name
+
 Losses: TypeAlias = Mapping[str, Tensor | float | None] | Sequence[Tensor | float] | Tensor
 """The losses of one step: by name (a name left out or ``None`` is absent), in order, or ``[T]``."""
 
@@ -40,7 +42,9 @@ def loss_names(losses: LossNames) -> tuple[str, ...]:
         ('0', '1')
     """
     if isinstance(losses, bool) or not isinstance(losses, int | Iterable):
-        msg = f"`losses` is a count or names, for example ['depth', 'normals']; got {losses!r}."
+        msg = (
+            f"`losses` is a count or names, for example ['depth', 'normals']; got {brief(losses)}."
+        )
         raise TypeError(msg)
     if isinstance(losses, str):
         msg = f"`losses` is a count or a sequence of names; for one loss write [{losses!r}]."
@@ -50,13 +54,28 @@ def loss_names(losses: LossNames) -> tuple[str, ...]:
     return names
 
 
+def names_brought(losses: Losses) -> tuple[str, ...]:
+    """The names that the losses of a first step bring; for a sequence or a tensor, numbers.
+
+    Args:
+        losses: As a step is given them.
+
+    Raises:
+        TypeError: If they are no losses.
+        ValueError: If they are one number, or none.
+    """
+    check_several(losses)
+    return loss_names(losses if isinstance(losses, Mapping) else len(losses))
+
+
 def _check_names(names: tuple[str, ...]) -> None:
     if not names:
-        msg = "A balancer needs at least one loss; `losses` names none."
+        msg = "At least one loss is needed; `losses` names none."
         raise ValueError(msg)
     for name in names:
         if not isinstance(name, str):
-            msg = f"The name of a loss is a string; got {name!r}. Write {str(name)!r}."
+            written = repr(str(name)) if isinstance(name, int | float) else "'depth'"
+            msg = f"The name of a loss is a string, such as {written}; got {brief(name)}."
             raise TypeError(msg)
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -103,7 +122,7 @@ def per_loss(
     try:
         numbers = torch.as_tensor(given, dtype=torch.float64, device="cpu").detach().clone()
     except (TypeError, ValueError) as error:
-        msg = f"`{argument}` is {given!r}; give numbers, one for each of {', '.join(names)}."
+        msg = f"`{argument}` is {brief(given)}; give numbers, one for each of {', '.join(names)}."
         raise type(error)(msg) from error
     if numbers.shape != (len(names),):
         msg = (
@@ -270,13 +289,11 @@ def read_losses(losses: Losses, names: tuple[str, ...], *, graphless: Graphless 
     if not given:
         msg = f"No loss is there; give at least one of {', '.join(map(repr, names))}."
         raise ValueError(msg)
-    constants: dict[int, Tensor] = {}
-    if graphless == "absent":
-        constants = {
-            i: _number(loss, names[i]) for i, loss in given.items() if not _has_graph(loss)
-        }
+    constants = {i: _number(loss, names[i]) for i, loss in given.items() if not _has_graph(loss)}
     if len(constants) == len(given):
         given, constants = _values_alone(constants, names), {}
+    elif graphless == "raise":
+        constants = {}  # one among others is refused below
     found = {i: _scalar(loss, names[i]) for i, loss in given.items() if i not in constants}
     _check_devices(found, names)
     tensors = tuple(found.values())
@@ -341,20 +358,18 @@ def _check_devices(found: Mapping[int, Tensor], names: tuple[str, ...]) -> None:
 
 
 def _by_position(losses: Losses, names: tuple[str, ...]) -> Sequence[Tensor | float | None]:
+    check_several(losses)
     if isinstance(losses, Mapping):
-        _check_known(losses, names, "losses")
-        return [losses.get(name) for name in names]
-    if isinstance(losses, Tensor):
-        if losses.ndim != 1:
+        unknown = [name for name in losses if name not in names]
+        if unknown:
             msg = (
-                f"A tensor of losses has shape [T]; got {tuple(losses.shape)}. "
-                "Reduce each loss to a scalar and stack them, or pass them by name."
+                f"{unknown_name('losses', unknown[0], names)} A balancer is built with the names "
+                "of all losses, those that start late too."
             )
             raise ValueError(msg)
+        return [losses.get(name) for name in names]
+    if isinstance(losses, Tensor):
         losses = plain(losses).unbind()
-    elif not isinstance(losses, Sequence) or isinstance(losses, str):
-        msg = f"Losses are a mapping by name, a sequence or a [T] tensor; got {type(losses)!r}."
-        raise TypeError(msg)
     if len(losses) != len(names):
         msg = (
             f"Got {len(losses)} losses for the {len(names)} names {', '.join(map(repr, names))}; "
@@ -362,6 +377,36 @@ def _by_position(losses: Losses, names: tuple[str, ...]) -> Sequence[Tensor | fl
         )
         raise ValueError(msg)
     return losses
+
+
+def check_several(losses: Losses) -> None:
+    """Refuses what holds no losses, or one number where there should be several.
+
+    Args:
+        losses: As a step is given them.
+
+    Raises:
+        TypeError: If they are no mapping, sequence or tensor.
+        ValueError: If they are a tensor that is no vector.
+    """
+    if isinstance(losses, float | int) or (isinstance(losses, Tensor) and losses.ndim == 0):
+        msg = (
+            "`losses` is one number; pass the losses themselves, by name or in order, and not "
+            "their sum."
+        )
+        raise (ValueError if isinstance(losses, Tensor) else TypeError)(msg)
+    if isinstance(losses, Tensor) and losses.ndim != 1:
+        msg = (
+            f"A tensor of losses has shape [T]; got {tuple(losses.shape)}. "
+            "Reduce each loss to a scalar and stack them, or pass them by name."
+        )
+        raise ValueError(msg)
+    if not isinstance(losses, Mapping | Sequence | Tensor) or isinstance(losses, str):
+        msg = (
+            "`losses` is a mapping by name, a sequence or a [T] tensor; "
+            f"got something of type {type(losses).__name__}."
+        )
+        raise TypeError(msg)
 
 
 def _refuse_trainable(given: Sequence[float] | Tensor, argument: str) -> None:
@@ -377,11 +422,7 @@ def _refuse_trainable(given: Sequence[float] | Tensor, argument: str) -> None:
 def _check_known(given: Mapping[str, object], names: tuple[str, ...], argument: str) -> None:
     unknown = [name for name in given if name not in names]
     if unknown:
-        msg = (
-            f"`{argument}` has the unknown name {unknown[0]!r}; "
-            f"the known names are {', '.join(map(repr, names))}."
-        )
-        raise ValueError(msg)
+        raise ValueError(unknown_name(argument, unknown[0], names))
 
 
 def _scalar(loss: Tensor | float, name: str) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -37,6 +38,14 @@ class Record:
     norms: Tensor | None = None
     cosines: Tensor | None = None
     apart: tuple[str, ...] = ()
+
+    def __float__(self) -> NoReturn:
+        """Says what a closure returns to an optimizer such as L-BFGS in place of a record."""
+        msg = (
+            "A Record is no loss. A closure returns the balanced one: `loss = balancer(losses)`, "
+            "`loss.backward()`, `return loss`, inside of `with balancer.settled():`."
+        )
+        raise TypeError(msg)
 
     def report(self) -> dict[str, float]:
         """The record as flat numbers, ready for any logger; absent losses are left out.

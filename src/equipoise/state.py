@@ -166,13 +166,30 @@ class Stateful(nn.Module, metaclass=_MadeOnTheCPU):
         self.missed_calls.fill_(max(self._steps - self._calls, 0))
         super()._save_to_state_dict(*args)
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:  # noqa: ANN401
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        metadata: dict[str, Any],
+        strict: bool,  # noqa: FBT001 (the signature is torch's)
+        missing: list[str],
+        unexpected: list[str],
+        errors: list[str],
+    ) -> None:
         """Takes losses by name, and adopts dtypes and widths, before values are copied in."""
         self._read_first_format(state_dict, prefix)
         self._take_by_name(state_dict, prefix)
         self._keep_what_was_given(state_dict, prefix)
         self._adopt(state_dict, prefix)
-        super()._load_from_state_dict(state_dict, prefix, *rest)
+        if strict and not self._is_mine(state_dict, prefix):
+            kind = type(self).__name__
+            errors.append(
+                f"What the checkpoint holds is not the state of {kind}: load it into the method "
+                f"that saved it, or leave it out, and {kind} starts anew."
+            )
+        super()._load_from_state_dict(
+            state_dict, prefix, metadata, strict, missing, unexpected, errors
+        )
         self._calls = int(self.calls)
         self._steps = self._calls + int(self.missed_calls)
 
@@ -185,6 +202,12 @@ class Stateful(nn.Module, metaclass=_MadeOnTheCPU):
             self._convert(extra, state_dict, prefix)
         if f"{prefix}calls" in state_dict:  # until then only steps that were learned were counted
             state_dict.setdefault(f"{prefix}missed_calls", torch.zeros((), dtype=torch.long))
+
+    def _is_mine(self, state_dict: dict[str, Any], prefix: str) -> bool:
+        """Whether a checkpoint has a value for each buffer and nothing besides."""
+        here = [key.removeprefix(prefix) for key in state_dict if key.startswith(prefix)]
+        saved = {name for name in here if "." not in name}
+        return saved == self._buffers.keys()
 
     def _convert(self, extra: dict[str, Any], state_dict: dict[str, Any], prefix: str) -> None:
         """What else version 0.1 kept there; for those that kept something."""

@@ -26,6 +26,11 @@ def test_every_method_and_problem_is_listed_with_what_it_declares() -> None:
     assert lines["graddrop"][1:5] == ["gradients", "gradient", "no", "yes"]
 
 
+def test_no_row_of_the_methods_is_left_empty() -> None:
+    methods, _ = catalogue()
+    assert all(all(cell for cell in row) for row in methods.rows)
+
+
 @pytest.mark.parametrize("name", method_names())
 def test_a_methods_card_has_a_row_for_each_option(name) -> None:
     lines = printed(method_card(name))

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from docs.extension.method_pages import method_pages
 from docs.extension.price_table import PRICES, methods_table
 
 import equipoise as eq
-from equipoise.benchmarks.methods import MULTI_TERM_OPTIMIZERS, method_options
+from equipoise.benchmarks.methods import MULTI_TERM_OPTIMIZERS, method_options, parse_methods
 from equipoise.monitor.rules import RULES
 from equipoise.registry import balancer_class
 
@@ -26,6 +28,12 @@ def test_every_method_has_a_page_a_row_and_all_its_options_there(method) -> None
     missing = [name for name in method_options(KINDS[method]) if f"\n| `{name}` | " not in page]
     assert not missing
     assert cells(methods_table(), method)
+
+
+@pytest.mark.parametrize("method", KINDS)
+def test_what_a_page_writes_for_the_command_line_is_understood(method) -> None:
+    (written,) = re.findall(r"can be written as text: `(.*)`\.", PAGES[f"{method}.md"])
+    assert [found.name for found in parse_methods(written)] == [KINDS[method]]
 
 
 def test_there_is_no_page_besides() -> None:

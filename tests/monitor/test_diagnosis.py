@@ -173,6 +173,15 @@ def test_losses_without_a_graph_are_counted_and_left_out():
     assert "'idle' had no graph in 10 of 10 batches" in str(diagnosis)
 
 
+def test_a_model_that_wants_its_batch_taken_apart_is_told_what_to_write():
+    class Apart(Model):
+        def forward(self, x: Tensor, _: Tensor) -> Mapping[str, Tensor]:
+            return super().forward(x)
+
+    with pytest.raises(TypeError, match=r"lambda batch: model\(\*batch\)"):
+        eq.diagnose(Apart(), [(batch, batch) for batch in BATCHES])
+
+
 def test_no_graph_at_all_is_an_error_that_says_so():
     with pytest.raises(ValueError, match="No loss has a graph"):
         observed(lambda losses, _: {name: loss.detach() for name, loss in losses.items()})

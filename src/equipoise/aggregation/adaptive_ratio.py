@@ -32,11 +32,13 @@ class AdaptiveRatio(Aggregation):
         losses: How many losses there are, or their unique names.
         target: The name of the loss to keep up with, the reconstruction; default the first.
         adversarial: The name of the loss that is weighted; default the last.
-        ratio: ``s``; authors' code: 1 by default, 0.8 in its ImageNet configuration.
+        ratio: ``s``, how long its gradient is to be beside the target's; authors' code: 1 by
+            default, 0.8 in its ImageNet configuration.
         start: How many steps the adversarial loss waits, so that the discriminator starts on
             sensible images; authors' code: set for each model, 0 here.
-        max_ratio: ``c``; authors' code: 1e4.
-        eps: :math:`\epsilon`; authors' code: 1e-4 (the paper has 1e-6).
+        max_ratio: ``c``, the largest weight that it may get; authors' code: 1e4.
+        eps: :math:`\epsilon`, which bounds the weight of a zero gradient; authors' code: 1e-4 (the
+            paper has 1e-6).
         options: See `Aggregation`.
 
     Raises:

@@ -31,7 +31,8 @@ class DBMTL(Aggregation):
             under a logarithm.
         beta: :math:`\beta`, how much of the average stays, in [0, 1); LibMTL: 0.9.
         beta_sigma: :math:`\sigma`, how fast that decays; LibMTL: 0.
-        eps: :math:`\epsilon`; LibMTL (the authors' own code): 1e-8.
+        eps: :math:`\epsilon`, added to losses and norms before a division; LibMTL (the authors' own
+            code): 1e-8.
         options: See `Aggregation`. Priorities, like any scale, do not change the balance.
 
     Raises:

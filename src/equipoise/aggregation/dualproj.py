@@ -19,9 +19,9 @@ class DualProj(DualCone):
             losses that are there.
         norm_eps: Where the trace of ``G`` is below it, ``G / tr G`` counts as zero and ``w = p``;
             TorchJD: 1e-4. With 0 nothing depends on the scale of the losses.
-        reg_eps: :math:`\epsilon_{reg}`; TorchJD: 1e-4. It is relative to the largest gradient, so
-            that the update may oppose a gradient many times smaller than that; with 0 the
-            projection is exact.
+        reg_eps: :math:`\epsilon_{reg}`, added to the diagonal of the Gramian; TorchJD: 1e-4. It is
+            relative to the largest gradient, so that the update may oppose a gradient many times
+            smaller than that; with 0 the projection is exact.
         options: See `Aggregation`.
 
     Raises:

@@ -28,13 +28,15 @@ class ExcessMTL(Aggregation):
 
     Args:
         losses: How many losses there are, or their unique names.
-        robust_step_size: :math:`\eta`; LibMTL, which the authors use: 0.01. TorchJD: 1.
+        robust_step_size: :math:`\eta`, the step size of the weights; LibMTL, which the authors use:
+            0.01. TorchJD: 1.
         n_warmup_steps: How many first steps leave the weights as they are and make the baseline;
             authors' code: 1. The paper warms up for some epochs. With 0 the first step moves the
             weights by the excess risk itself, as in TorchJD's default.
         reduction: ``"sum"`` has weights that sum to ``T`` (authors), ``"mean"`` to 1 (TorchJD).
-        eps_h: :math:`\epsilon_h`; authors: 1e-7.
-        eps_baseline: :math:`\epsilon`; authors 0, TorchJD 1e-7.
+        eps_h: :math:`\epsilon_h`, added to the summed squares under the root; authors: 1e-7.
+        eps_baseline: :math:`\epsilon`, added to the baseline before a division by it; authors 0,
+            TorchJD 1e-7.
         options: See `Aggregation`.
 
     Raises:

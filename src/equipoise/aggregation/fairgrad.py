@@ -23,9 +23,9 @@ class FairGrad(Aggregation):
 
     Args:
         losses: How many losses there are, or their unique names.
-        alpha: Fairness: towards 0 the sum of the decreases counts, 1 is proportional fairness
-            (Nash-MTL's equation), large values are max-min fairness. Authors' code: 1; accurate
-            from 0.1 on.
+        alpha: How fair the decreases of the losses are to be: towards 0 the sum of the decreases
+            counts, 1 is proportional fairness (Nash-MTL's equation), large values are max-min
+            fairness. Authors' code: 1; accurate from 0.1 on.
         options: See `Aggregation`. With ``alpha=1`` priorities, like any scale, do not change the
             balance.
 

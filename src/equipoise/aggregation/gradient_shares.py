@@ -28,10 +28,11 @@ class GradientShares(Aggregation):
         losses: How many losses there are, or their unique names.
         shares: :math:`s_i`, by name or in order; default equal.
         total_norm: ``R``, the sum of the norms of the weighted gradients; EnCodec: 1.
-        ema_decay: :math:`\beta`; EnCodec: 0.999. With 0 the shares hold exactly in each step.
+        ema_decay: :math:`\beta`, how much of the averaged norms stays in a step; EnCodec: 0.999.
+            With 0 the shares hold exactly in each step.
         item_size: How many numbers of the watched tensor belong to one item of the batch: the norm
             is then the mean of the items' norms, as in EnCodec. ``None`` is the norm of the whole.
-        eps: :math:`\epsilon`; EnCodec: 1e-12.
+        eps: :math:`\epsilon`, added to each norm before the division; EnCodec: 1e-12.
         options: See `Aggregation`. Priorities, like any scale, do not change the balance: give
             ``shares``. To watch the model's output, as EnCodec does, give it to
             ``backward(losses, wrt=output)``.

@@ -23,7 +23,8 @@ class InverseGradientNorm(Aggregation):
 
     Args:
         losses: How many losses there are, or their unique names.
-        momentum: :math:`\beta`; authors' code: 0.9, with ``every=1000``.
+        momentum: :math:`\beta`, how much of the last weights stays; authors' code: 0.9, with
+            ``every=1000``.
         initial: The weights to begin with, one number or one per loss; authors' code: 1 for the
             residual and often 10 or 100 for the rest.
         eps: :math:`\epsilon`, which bounds the weight of a zero gradient; authors' code: 1e-5.

@@ -50,7 +50,7 @@ class LearningRateAnnealing(Aggregation):
             :math:`\lambda_i` settles at the root of the ratio; ``"plain"`` that of :math:`L_i`
             (paper), with which a weight that helps raises itself: see below.
         reference_weight: ``"fixed"`` at 1, or ``"averaged"`` like the others.
-        eps: :math:`\epsilon`.
+        eps: :math:`\epsilon`, added to the denominator.
         options: See `Aggregation`. The authors watch weight matrices, no biases, and have
             ``every=10``.
 

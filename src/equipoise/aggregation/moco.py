@@ -36,11 +36,13 @@ class MoCo(Aggregation):
         beta: Step size of the tracking; authors' code: 0.1. LibMTL: 0.5.
         gamma: Step size of the weights; authors' code: 0.1.
         rho: Weight of the l2 penalty on the weights; authors' code: 0.1. LibMTL: 0.
-        beta_sigma: :math:`\sigma_\beta`; authors' code 0, LibMTL 0.5.
-        gamma_sigma: :math:`\sigma_\gamma`; authors' code 0, LibMTL 0.5.
+        beta_sigma: :math:`\sigma_\beta`, how fast ``beta`` decays with the steps; authors' code 0,
+            LibMTL 0.5.
+        gamma_sigma: :math:`\sigma_\gamma`, how fast ``gamma`` decays with the steps; authors' code
+            0, LibMTL 0.5.
         normalization: ``n_t`` is 1 for ``"none"``, ``||y_t||`` for ``"l2"``, ``|L_t|`` for
             ``"loss"``, ``|L_t| ||y_t||`` for ``"loss+"``; 1 where that is zero.
-        tracks: ``"gradient"`` tracks ``g_t``; ``"loss_length"`` tracks
+        tracks: What is tracked of each loss: with ``"gradient"`` ``g_t``, with ``"loss_length"``
             :math:`L_t g_t / (\|g_t\| + 10^{-8})`, as in LibMTL.
         simplex: How weights get back onto the simplex: by Euclidean ``"projection"``, or by a
             ``"softmax"`` of the weights, as in LibMTL, which pulls them to nearly equal each step.

@@ -32,12 +32,12 @@ class PCD(Aggregation):
 
     Args:
         losses: How many losses there are, or their unique names.
-        primary: The name of loss 0; default the first. In a step that does not have it, the first
-            loss that is there takes its place.
+        primary: The name of the loss that is the goal, loss 0; default the first. In a step that
+            does not have it, the first loss that is there takes its place.
         tau: :math:`\tau`, in [0, 1], one number, or one for each other loss, by name or in order;
             paper: 0.02.
         beta: Decay of the moving average, in [0, 1); paper: 0.999.
-        eps: :math:`\epsilon`; paper: 1e-8.
+        eps: :math:`\epsilon`, added to the mean squares under the root; paper: 1e-8.
         options: See `Aggregation`. Priorities, like any scale, do not change the balance: raise a
             loss's ``tau``. Here ``heads`` is ``"plain"`` unless given: a loss that makes
             its progress anyway has weight zero, and its own parameters would stand still.

@@ -33,10 +33,12 @@ class SDMGrad(ObservingAggregation):
 
     Args:
         losses: How many losses there are, or their unique names.
-        lambda_: :math:`\lambda`, not negative; LibMTL and TorchJD: 0.3. Authors' class: 0.6.
+        lambda_: :math:`\lambda`, how strongly the direction is held to ``preference``, not
+            negative; LibMTL and TorchJD: 0.3. Authors' class: 0.6.
         preference: ``p``, one number or one per loss; ``None`` (paper) is the mean of the losses
             that are there.
-        lr: :math:`\eta`; authors' code and TorchJD: 10. LibMTL: 5.
+        lr: :math:`\eta`, the step size of the descent on ``w``; authors' code and TorchJD: 10.
+            LibMTL: 5.
         momentum: Of the descent on ``w``, restarted each step; authors' code: 0.5.
         n_iter: How many descent steps on ``w``; authors' code: 20.
         options: See `Aggregation`. Here ``heads`` is ``"plain"`` unless given, as in LibMTL: the

@@ -24,8 +24,9 @@ class TrimmedMean(Aggregation):
 
     Args:
         losses: How many losses there are, or their unique names.
-        trim_number: ``k``. Where that would leave none, of ``T`` losses or of those that are there,
-            it is as many as leave one or two: the median.
+        trim_number: ``k``, how many values are left out at each end. Where that would leave none,
+            of ``T`` losses or of those that are there, it is as many as leave one or two: the
+            median.
         options: See `Aggregation`.
 
     Raises:

@@ -21,9 +21,9 @@ class UPGrad(DualCone):
             losses that are there (paper).
         norm_eps: Where the trace of ``G`` is below it, ``G / tr G`` counts as zero and ``w = p``;
             authors' code: 1e-4. With 0 nothing depends on the scale of the losses.
-        reg_eps: :math:`\epsilon_{reg}`; authors' code: 1e-4. It is relative to the largest
-            gradient, so that the update may oppose a gradient many times smaller than that; with 0
-            the projection is exact.
+        reg_eps: :math:`\epsilon_{reg}`, added to the diagonal of the Gramian; authors' code: 1e-4.
+            It is relative to the largest gradient, so that the update may oppose a gradient many
+            times smaller than that; with 0 the projection is exact.
         options: See `Aggregation`.
 
     Raises:

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from equipoise.autograd.graph import LEAF, variable
 from equipoise.autograd.operations import ADDMM, ELEMENTWISE, MM, TRANSPOSE
+from equipoise.words import brief
 
 _Part = Optimizer | nn.Module | Tensor
 Trained: TypeAlias = _Part | Iterable["Trained"]
@@ -41,7 +42,7 @@ def trained_tensors(trained: Trained) -> list[Tensor]:
     if isinstance(trained, Iterable) and not isinstance(trained, str):
         return [tensor for part in trained for tensor in trained_tensors(part)]
     msg = (
-        f"`trained` is {trained!r}; pass the optimizer of this step, a list of optimizers, a "
+        f"`trained` is {brief(trained)}; pass the optimizer of this step, a list of optimizers, a "
         "module, or parameters."
     )
     raise TypeError(msg)

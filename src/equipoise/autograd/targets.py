@@ -14,6 +14,7 @@ from torch.autograd.graph import GradientEdge
 from equipoise.autograd import shared
 from equipoise.autograd.compiled import refuse_parting_in_compiled
 from equipoise.autograd.graph import Parting, SharingError, edges_of, is_leaf, reach_of
+from equipoise.words import brief
 
 Named = TypeVar("Named")
 Target: TypeAlias = Tensor | GradientEdge
@@ -47,7 +48,7 @@ class Held(Generic[Named]):
 
 
 _UNREACHED = "No loss reaches what `wrt` names; pass parameters that the losses depend on."
-_NO_TARGET = "`wrt` names no tensor to watch; got {!r}. Pass a module or parameters."
+_NO_TARGET = "`wrt` names no tensor to watch; got {}. Pass a module or parameters."
 
 
 @dataclass(frozen=True)
@@ -168,10 +169,10 @@ def listed(wrt: nn.Module | Tensor | Iterable[Tensor]) -> tuple[Tensor, ...]:
     if isinstance(wrt, nn.Module):
         wrt = [parameter for parameter in wrt.parameters() if parameter.requires_grad]
     if not isinstance(wrt, Tensor | Iterable):
-        raise TypeError(_NO_TARGET.format(wrt))
+        raise TypeError(_NO_TARGET.format(brief(wrt)))
     targets = (wrt,) if isinstance(wrt, Tensor) else tuple(wrt)
     if not targets or not all(isinstance(target, Tensor) for target in targets):
-        raise TypeError(_NO_TARGET.format(targets))
+        raise TypeError(_NO_TARGET.format(brief(targets)))
     return targets
 
 
@@ -183,7 +184,7 @@ def _watch_named(
 ) -> Watched:
     if wrt not in ("shared", "last_shared", "representation"):
         msg = (
-            f"`wrt` is {wrt!r}; write 'shared', 'last_shared', 'representation', a module, "
+            f"`wrt` is {brief(wrt)}; write 'shared', 'last_shared', 'representation', a module, "
             "parameters, or a tensor of the graph."
         )
         raise TypeError(msg)

@@ -21,7 +21,7 @@ from equipoise.benchmarks.problems import PROBLEMS
 from equipoise.gradients.measuring import KEPT
 from equipoise.options import OptionSpec, options_of
 from equipoise.pages.terminal_table import Column, TerminalTable
-from equipoise.registry import Capabilities, capabilities, list_balancers
+from equipoise.registry import capabilities
 
 _LOOKS_AT: Mapping[LooksAt, str] = MappingProxyType(
     {
@@ -62,7 +62,7 @@ def _declaration(name: str) -> str:
     looks_at = _LOOKS_AT[declared.looks_at]
     where = "" if declared.watches is None else f", watched at {declared.watches!r}"
     gives = "one weight per loss" if declared.weighting else "a combined gradient"
-    _, _, state, random, passes, alive = _declared(declared)
+    _, _, state, random, passes, alive = _declared(name)
     return (
         f"Looks at {looks_at}{where}; gives {gives}; state: {state}; random: {random}; "
         f"of T losses, backward passes through what is shared: {passes}, gradients alive: {alive}."
@@ -72,7 +72,7 @@ def _declaration(name: str) -> str:
 def _options(name: str) -> TerminalTable:
     specs = method_options(name).values()
     example = next((spec.name for spec in specs if spec.writable), None)
-    written = f"Written {name}:{example}=...; one number per loss as 1/0.01."
+    written = f"For --balancers, write {name}:{example}=...; one number per loss as 1/0.01."
     heads = ("default", "takes", "what it is")
     return TerminalTable(
         title="Options",
@@ -110,18 +110,18 @@ def _takes(spec: OptionSpec) -> str:
 
 def _methods() -> TerminalTable:
     heads = ("looks at", "gives", "state", "random", "passes", "gradients\nalive", "what it does")
-    known = set(list_balancers())
     return TerminalTable(
         title="Methods (T losses)",
         columns=[Column("method", "name"), *(Column(head, "prose") for head in heads)],
-        rows=[
-            [name, *(_declared(capabilities(name)) if name in known else [""] * 6), summary(name)]
-            for name in method_names()
-        ],
+        rows=[[name, *_declared(name), summary(name)] for name in method_names()],
     )
 
 
-def _declared(method: Capabilities) -> tuple[str, ...]:
+def _declared(name: str) -> tuple[str, ...]:
+    kind = method_class(name)
+    if not issubclass(kind, eq.Balancer):  # an optimizer goes backward from one loss at a time
+        return "gradients", "update", "yes", "no", "T", "1"
+    method = capabilities(kind.__name__)
     return (
         method.looks_at,
         "weights" if method.weighting else "gradient",

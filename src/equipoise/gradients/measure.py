@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from equipoise.autograd.precision import full_precision
 from equipoise.autograd.targets import Wrt, watch
 from equipoise.gradients.gradients import Gradients
 from equipoise.gradients.measuring import Measuring
 from equipoise.gradients.meter import Meter
-from equipoise.losses import Losses, loss_names, read_losses
+from equipoise.losses import Losses, names_brought, read_losses
 from equipoise.parallel.processes import Processes
 
 
@@ -40,8 +38,7 @@ def measure(
         tensor([[ 2.,  6.],
                 [ 6., 20.]])
     """
-    names = list(losses) if isinstance(losses, Mapping) else len(losses)
-    terms = read_losses(losses, loss_names(names))
+    terms = read_losses(losses, names_brought(losses))
     meter = Meter(measuring or Measuring(), Processes(alone=True))
     watched = watch(terms.tensors, wrt, terms.names)
     return meter.run(terms, watched, retain_graph=True, applies=False).gradients

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from equipoise.integrations.balanced_loss import deferred
+from equipoise.losses import check_several
 from equipoise.optim.base import MultiTermOptimizer
 
 if TYPE_CHECKING:
@@ -88,7 +89,12 @@ def sum_of(losses: Losses) -> Tensor:
 
     Args:
         losses: As `multi_term_loss` takes them.
+
+    Raises:
+        TypeError: If they are no losses.
+        ValueError: If they are one number.
     """
+    check_several(losses)
     given = losses.values() if isinstance(losses, Mapping) else losses
     there: Iterable[Tensor | float] = (loss for loss in given if loss is not None)
     return torch.as_tensor(sum(torch.as_tensor(loss).detach() for loss in there))

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import inspect
+from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import TypeVar
 
 import torch
+from torch import nn
 
 from equipoise.autograd.inputs import Trained
 from equipoise.autograd.targets import Wrt
-from equipoise.losses import Losses, LossNames
+from equipoise.losses import Losses, LossNames, names_brought
 from equipoise.monitor.diagnosis import Diagnosis
 from equipoise.monitor.diagnosis_verdict import Thresholds
 from equipoise.monitor.progress import shown
+from equipoise.words import brief
 
 Sample = TypeVar("Sample")
 
@@ -53,6 +56,7 @@ def diagnose(
         The diagnosis, to print.
 
     Raises:
+        TypeError: If ``losses_of`` does not take a batch as its one argument.
         ValueError: If ``count`` is below 1, there is no batch, or for the reasons of `Diagnosis`
             and `Diagnosis.observe`.
 
@@ -69,9 +73,11 @@ def diagnose(
         raise ValueError(msg)
     diagnosis: Diagnosis | None = None
     for batch in shown(islice(batches, count), count if progress else 0, "diagnosing"):
+        if diagnosis is None:
+            _check_call(losses_of, batch)
         losses = losses_of(batch)
         if diagnosis is None:
-            named = _names_of(losses) if names is None else names
+            named = names_brought(losses) if names is None else names
             diagnosis = Diagnosis(
                 named,
                 wrt,
@@ -89,5 +95,17 @@ def diagnose(
     return diagnosis
 
 
-def _names_of(losses: Losses) -> LossNames:
-    return list(losses) if isinstance(losses, Mapping) else len(losses)
+def _check_call(losses_of: Callable[[Sample], Losses], batch: Sample) -> None:
+    """Refuses a model that wants a batch taken apart, in words that say what to write."""
+    called = losses_of.forward if isinstance(losses_of, nn.Module) else losses_of
+    try:
+        inspect.signature(called).bind(batch)
+    except ValueError:  # some functions in C tell nothing of what they take
+        return
+    except TypeError as error:
+        msg = (
+            f"`losses_of` is called with one argument, the batch, and {brief(losses_of)} takes "
+            f"others ({error}). Write, for example, "
+            "`diagnose(lambda batch: model(*batch), loader)`."
+        )
+        raise TypeError(msg) from None

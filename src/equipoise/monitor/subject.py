@@ -16,6 +16,7 @@ from equipoise.balancer import Balancer
 from equipoise.monitor.history import Header
 from equipoise.optim.base import MultiTermOptimizer
 from equipoise.parallel.processes import Processes
+from equipoise.words import brief
 from equipoise.wrappers.base import Wrapper
 
 Subject: TypeAlias = Balancer | MultiTermOptimizer[Any]
@@ -30,7 +31,7 @@ def check_subject(given: object) -> None:
     """
     if not isinstance(given, Balancer | MultiTermOptimizer):
         msg = (
-            f"`balancer` is {given!r}; a Recorder keeps the steps of a balancer, such as "
+            f"`balancer` is {brief(given)}; a Recorder keeps the steps of a balancer, such as "
             "GradNorm(['a', 'b']), or of MTAdam or AutoBalance."
         )
         raise TypeError(msg)

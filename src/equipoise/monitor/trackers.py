@@ -6,6 +6,8 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
+from equipoise.words import brief
+
 Send: TypeAlias = Callable[[Mapping[str, float], int], object]
 """Takes the numbers of a step, by name, and the step."""
 
@@ -31,8 +33,8 @@ def sender(tracker: Any) -> Send:  # noqa: ANN401
     if callable(tracker):
         return lambda numbers, step: tracker(dict(numbers), step)
     msg = (
-        f"`tracker` is {tracker!r}, which takes no numbers. Pass a SummaryWriter, a wandb run, the "
-        "module mlflow, a logger of Lightning, an Accelerator, or fn(numbers, step)."
+        f"`tracker` is {brief(tracker)}, which takes no numbers. Pass a SummaryWriter, a wandb "
+        "run, the module mlflow, a logger of Lightning, an Accelerator, or fn(numbers, step)."
     )
     raise TypeError(msg)
 

@@ -69,8 +69,8 @@ class AutoBalance(MultiTermOptimizer["AutoBalanceBucket"]):
         lr: Learning rate :math:`\eta`, a number or a scalar tensor.
         betas: Decay rates of the moments.
         eps: Added to the denominator.
-        weight_decay: :math:`\lambda`; it enters once with the update of each loss of the step, so
-            ``T`` times in a step that has them all.
+        weight_decay: :math:`\lambda`, by which parameters shrink, times ``lr``; it enters once with
+            the update of each loss of the step, so ``T`` times in a step that has them all.
         weights: What the update of each loss is multiplied with, decay included: a mapping by name
             or numbers in order; default ones.
         foreach: Whether parameters below 65536 elements share memory, so that a step handles many

@@ -16,7 +16,15 @@ from torch.distributed import ProcessGroup
 from equipoise.autograd.errors import explained, newest
 from equipoise.autograd.fabric import permitted
 from equipoise.autograd.precision import full_precision
-from equipoise.losses import Graphless, Losses, LossNames, Terms, loss_names, read_losses
+from equipoise.losses import (
+    Graphless,
+    Losses,
+    LossNames,
+    Terms,
+    loss_names,
+    names_brought,
+    read_losses,
+)
 from equipoise.optim.averaging import check_alike
 from equipoise.optim.grad import fire, hooked
 from equipoise.optim.guards import Finiteness, refuse_inference
@@ -31,6 +39,7 @@ from equipoise.optim.under_way import UnderWay
 from equipoise.parallel.processes import Processes
 from equipoise.parts.checks import check_choice
 from equipoise.parts.notices import tell_graphless
+from equipoise.words import unknown_name
 
 Params: TypeAlias = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]
 
@@ -225,8 +234,8 @@ class MultiTermOptimizer(Recorded, Generic[BucketT]):
         """The losses of the step, on which all processes agree."""
         refuse_inference(losses)
         self._refuse_unknown(losses)
-        names = self.names or _names_from(losses)
-        terms = read_losses(losses, names, graphless=self._graphless_in(losses))
+        names = self.names or names_brought(losses)
+        terms = read_losses(losses, names, graphless=self._graphless)
         tell_graphless(terms, self._told)
         if self.names is None:
             check_alike(terms.names, self._processes)
@@ -234,14 +243,6 @@ class MultiTermOptimizer(Recorded, Generic[BucketT]):
         terms = self._processes.agree(terms)
         self._sources.refuse_absent(terms)
         return terms
-
-    def _graphless_in(self, losses: Losses) -> Graphless:
-        """Where no loss has a graph there is nothing to go backward through."""
-        if isinstance(losses, Tensor):
-            return "raise"
-        given = losses.values() if isinstance(losses, Mapping) else losses
-        some = any(isinstance(loss, Tensor) and loss.requires_grad for loss in given)
-        return self._graphless if some else "raise"
 
     def _added_up(self, terms: Terms) -> dict[int, Tensor]:
         """The values of the losses, those of earlier micro-batches added."""
@@ -263,9 +264,9 @@ class MultiTermOptimizer(Recorded, Generic[BucketT]):
         unknown = [name for name in losses if name not in names]
         if unknown:
             msg = (
-                f"`losses` has the unknown name {unknown[0]!r}; the known names are "
-                f"{', '.join(map(repr, names))}. If it is a loss that starts late, build the "
-                f"optimizer with `losses={[*names, *unknown]!r}`: its state starts with it."
+                f"{unknown_name('losses', unknown[0], names)} If it is a loss that starts late, "
+                f"build the optimizer with `losses={[*names, *unknown]!r}`: its state starts with "
+                "it."
             )
             raise ValueError(msg)
 
@@ -490,13 +491,6 @@ class MultiTermOptimizer(Recorded, Generic[BucketT]):
             )
             raise RuntimeError(msg)
         self._buckets(given)
-
-
-def _names_from(losses: Losses) -> tuple[str, ...]:
-    """The names that the first step brings; for a sequence or a tensor, numbers."""
-    if isinstance(losses, Mapping):
-        return loss_names(losses)
-    return loss_names(len(losses) if isinstance(losses, Sequence) else losses.numel())
 
 
 _ALIVE: WeakSet[MultiTermOptimizer[Any]] = WeakSet()

@@ -86,13 +86,13 @@ class MTAdam(MultiTermOptimizer[MTAdamBucket]):
             paper's. Second moments at 0.9 were better on digits, and worse on three tasks
             (`mtadam-beta2-*` in ``docs/evidence``).
         eps: Added to the denominator.
-        weight_decay: L2 penalty; it enters once for each loss of the step.
+        weight_decay: L2 penalty on the parameters; it enters once for each loss of the step.
         amsgrad: Divide by the largest second moment so far.
         ranks: How large each loss's gradient is to be, relative to the anchor's: a mapping by
             name or a sequence in order; default ones.
         decoupled_weight_decay: Shrink the parameters by ``lr * weight_decay`` once a step, as
             AdamW does, instead of the penalty.
-        maximize: Ascend.
+        maximize: Go up the gradients of the losses, not down.
         granularity: What one norm is taken over: each ``"tensor"`` (the published code), each
             ``"layer"`` (the paper; parameters whose names agree up to the last dot), each
             parameter ``"group"``, or ``"all"``.

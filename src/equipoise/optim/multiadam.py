@@ -38,7 +38,7 @@ class MultiAdam(AutoBalance):
         lr: Learning rate :math:`\eta`, a number or a scalar tensor.
         betas: Decay rates of the moments.
         eps: Added to the denominator.
-        weight_decay: L2 penalty; its gradient is added to that of each loss.
+        weight_decay: L2 penalty on the parameters; its gradient is added to that of each loss.
         group_weights: :math:`c_i`, by name or in order; default :math:`1 / T`. In a step that lacks
             a loss, those of the others stay what they are.
         foreach: See `AutoBalance`.

@@ -8,6 +8,8 @@ from typing import Literal
 
 from torch import Tensor
 
+from equipoise.words import brief
+
 
 def check_choice(argument: str, given: str, choices: Sequence[str]) -> None:
     """Refuses what is none of the choices.
@@ -25,7 +27,7 @@ def check_choice(argument: str, given: str, choices: Sequence[str]) -> None:
         written = f"{', '.join(most)} or {last}" if most else last
         near = difflib.get_close_matches(str(given), choices, n=1)
         meant = f" Did you mean {near[0]!r}?" if near else ""
-        msg = f"`{argument}` is {given!r}; write {written}.{meant}"
+        msg = f"`{argument}` is {brief(given)}; write {written}.{meant}"
         raise ValueError(msg)
 
 

@@ -9,11 +9,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import wraps
 from typing import Any, TypeVar
 
-from torch import Tensor
+from equipoise.words import brief
 
 _SUBJECTS = ("self", "losses", "balancer", "params")
-_FEW = 8
-"""So many numbers of a tensor are shown."""
+_SYNONYMS = (
+    ("priorities", "ranks", "weights", "preference", "shares"),  # how much each loss counts
+    ("lr", "learning_rate"),
+    ("every", "interval", "frequency", "update_every"),
+)
+"""Words of other libraries, and of other methods, for one thing."""
 
 ConstructorT = TypeVar("ConstructorT", bound=Callable[..., None])
 
@@ -86,7 +90,8 @@ class UnknownOptionError(TypeError):
     """
 
     def __init__(self, kind: type, option: str, known: Sequence[str]) -> None:
-        near = difflib.get_close_matches(option, known, n=1, cutoff=0.5)
+        alike = [word for words in _SYNONYMS if option in words for word in words if word in known]
+        near = alike or difflib.get_close_matches(option, known, n=1, cutoff=0.5)
         meant = f" Did you mean `{near[0]}`?" if near else ""
         takes = ", ".join(known)
         super().__init__(f"{kind.__name__} has no option `{option}`.{meant} It takes {takes}.")
@@ -129,27 +134,12 @@ def _said(
         rest = signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD
         for option, chosen in value.items() if rest else [(name, value)]:
             if option not in _SUBJECTS and not _is(chosen, defaults.get(option, ...)):
-                yield option, _text(chosen)
+                yield option, brief(chosen)
 
 
 def _is(value: object, default: object) -> bool:
     plain = isinstance(value, bool | int | float | str | tuple | type(None))
     return value is default or (plain and type(value) is type(default) and value == default)
-
-
-def _text(value: object) -> str:
-    """A value in a few words: numbers as they are, of larger things what they are."""
-    if isinstance(value, Tensor):
-        return str(value.tolist()) if value.numel() <= _FEW else f"tensor{tuple(value.shape)}"
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key!r}: {_text(part)}" for key, part in value.items()) + "}"
-    if isinstance(value, bool | int | float | str | type(None)):
-        return repr(value)
-    if isinstance(value, Sequence):
-        inner = ", ".join(map(_text, value[:_FEW])) + (", ..." if len(value) > _FEW else "")
-        return f"({inner})" if isinstance(value, tuple) else f"[{inner}]"
-    called = value if inspect.isclass(value) or inspect.isfunction(value) else type(value)
-    return str(getattr(called, "__name__", called))
 
 
 def _constructors(kind: type) -> Iterator[inspect.Signature]:

@@ -23,8 +23,9 @@ class Chebyshev(PreferenceWeighting):
         losses: How many losses there are, or their unique names.
         preference: The paper's :math:`\lambda`, by name or in order; default ``1 / T`` each.
         reference: The ideal point ``z``, by name or in order; default 0.
-        tchebycheff_weight: ``c``: 1 is the maximum alone, less mixes in the weighted sum (the
-            augmented form); Ludwig mixes in half.
+        tchebycheff_weight: ``c``, how much the maximum counts beside the weighted sum: 1 is the
+            maximum alone, less mixes in the weighted sum (the augmented form); Ludwig mixes in
+            half.
         options: See `Balancer`.
 
     Raises:

@@ -23,7 +23,8 @@ class COSMOS(PreferenceWeighting):
     Args:
         losses: How many losses there are, or their unique names.
         preference: The paper's ``r``, by name or in order; default ``1 / T`` each.
-        lam: The paper's :math:`\lambda`; there 0.01 to 8, chosen for each data set, here 1.
+        lam: The paper's :math:`\lambda`, how much the angle to the preference counts; there 0.01 to
+            8, chosen for each data set, here 1.
         eps: Smallest norm of the losses in the cosine; authors' code: 1e-8.
         options: See `Balancer`.
 

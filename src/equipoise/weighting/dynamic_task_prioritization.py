@@ -13,6 +13,7 @@ from equipoise.learner import BalancerOptions
 from equipoise.losses import LossNames, Terms, per_loss
 from equipoise.parts.checks import check_shares, check_within
 from equipoise.weighting.base import Weighting
+from equipoise.words import unknown_name
 
 SOON = 100
 """Steps without an index of a task after which `DynamicTaskPrioritization` asks for one."""
@@ -82,8 +83,7 @@ class DynamicTaskPrioritization(Weighting):
         """
         for name, kpi in kpis.items():
             if name not in self.names:
-                msg = f"`kpis` has the unknown name {name!r}; the names are {self.names}."
-                raise ValueError(msg)
+                raise ValueError(unknown_name("kpis", name, self.names))
             if not 0 <= kpi <= 1:
                 msg = f"The index of {name!r} is {kpi}; it must lie in [0, 1]."
                 raise ValueError(msg)

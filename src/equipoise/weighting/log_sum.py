@@ -26,8 +26,9 @@ class LogSum(Weighting):
         losses: How many losses there are, or their unique names.
         factor: ``c_i``, one number or one per loss: with ``offset=0`` priorities, like any scale,
             do not change the balance.
-        offset: :math:`\delta`, at least 0. 0 is invariant to scale; 1 is Ludwig's ``log1p``, which
-            leaves losses far below 1 as they are; 1e-8 is the transform inside DB-MTL.
+        offset: :math:`\delta`, added to each loss under its logarithm, at least 0. 0 is invariant
+            to scale; 1 is Ludwig's ``log1p``, which leaves losses far below 1 as they are; 1e-8 is
+            the transform inside DB-MTL.
         options: See `Balancer`.
 
     Raises:

@@ -27,7 +27,7 @@ class MinMax(Weighting):
     Args:
         losses: How many losses there are, or their unique names.
         lr: Learning rate of ``v``; ConFIG's code: 1e-3.
-        optimizer: What ascends: ``"adam"`` (ConFIG's code) or ``"sgd"``.
+        optimizer: What ascends on ``v``: ``"adam"`` (ConFIG's code) or ``"sgd"``.
         applied: ``"raw"`` weighs the losses with ``v`` itself, as that code does: such weights have
             no fixed sum and may turn negative. ``"softmax"`` weighs with ``T softmax(v)``, which is
             what the ascent optimises.

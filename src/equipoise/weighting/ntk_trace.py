@@ -15,6 +15,7 @@ from equipoise.losses import LossNames, per_loss
 from equipoise.parts.checks import check_choice, check_positive, check_within
 from equipoise.parts.inverse import inverse_weights
 from equipoise.weighting.base import Weighting
+from equipoise.words import unknown_name
 
 
 class NTKTrace(Weighting):
@@ -28,9 +29,10 @@ class NTKTrace(Weighting):
 
     Args:
         losses: How many losses there are, or their unique names.
-        momentum: :math:`\beta`; jaxpi: 0.9, observing at each 1000th step; the paper: 0.
-        pooling: ``"mean"`` is jaxpi's; ``"trace"`` the paper's: :math:`k_i` the trace and ``K``
-            the sum of the traces.
+        momentum: :math:`\beta`, how much of the last weights stays; jaxpi: 0.9, observing at each
+            1000th step; the paper: 0.
+        pooling: What stands for the kernel of a loss: ``"mean"`` of its diagonal is jaxpi's;
+            ``"trace"`` the paper's: :math:`k_i` the trace and ``K`` the sum of the traces.
         initial: The weights to begin with, one number or one per loss.
         eps: :math:`\epsilon`, which bounds the weights; jaxpi: 1e-5.
         options: See `Balancer`.
@@ -91,8 +93,7 @@ class NTKTrace(Weighting):
         """
         for name, diagonal in diagonals.items():
             if name not in self.names:
-                msg = f"`diagonals` has the unknown name {name!r}; the names are {self.names}."
-                raise ValueError(msg)
+                raise ValueError(unknown_name("diagonals", name, self.names))
             numbers = torch.as_tensor(diagonal, device=self.kernels.device).detach()
             pooled = numbers.mean() if self.pooling == "mean" else numbers.sum()
             self.kernels = self.kernels.to(torch.promote_types(self.kernels.dtype, pooled.dtype))

@@ -36,7 +36,8 @@ class SoftAdapt(Weighting):
 
     Args:
         losses: How many losses there are, or their unique names.
-        beta: Inverse temperature; authors' code: 0.1. Negative: the fastest falling loss most.
+        beta: Inverse temperature of the softmax over rates of change; authors' code: 0.1. Negative:
+            the fastest falling loss most.
         variant: ``"original"``, ``"normalized"`` or ``"loss_weighted"``.
         order: Accuracy order of the finite difference, which reads ``order + 1`` values; default
             ``window - 1``, as in the authors' code, or 4, as in their examples.

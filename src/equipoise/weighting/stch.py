@@ -34,14 +34,15 @@ class STCH(Weighting):
         losses: How many losses there are, or their unique names.
         mu: :math:`\mu`, smaller for a sharper maximum. 1 is the default of the authors' network
             training; their Pareto set learning has 0.01 on objectives scaled to [0, 1].
-        preference: :math:`\lambda`, not negative; default ``1/T`` each. Only for ``"plain"``.
+        preference: :math:`\lambda`, how much each loss counts under the maximum, not negative;
+            default ``1/T`` each. Only for ``"plain"``.
         reference: ``z``, the ideal point that losses are counted from; default 0. Only for
             ``"plain"``.
-        form: ``"plain"`` or ``"log"``.
-        warmup: For ``"log"``: how many steps to take before measuring the nadir. They descend on
+        form: What is scalarised: the losses, ``"plain"``, or their logarithms, ``"log"``.
+        warmup: How many steps to take before measuring the nadir, for ``"log"``. They descend on
             the sum of logarithms, ``w_i = 1 / (L_i + 1e-20)``. Authors: 4 epochs.
-        nadir_steps: For ``"log"``: over how many further such steps losses are averaged into the
-            nadir. Authors: one epoch.
+        nadir_steps: Over how many further such steps losses are averaged into the nadir, for
+            ``"log"``. Authors: one epoch.
         options: See `Balancer`.
 
     Raises:

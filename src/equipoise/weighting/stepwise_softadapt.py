@@ -26,10 +26,10 @@ class StepwiseSoftAdapt(Weighting):
     Args:
         losses: How many losses there are, or their unique names.
         change: ``"ratio"`` (PhysicsNeMo) or ``"difference"`` (ReLoBRaLo's authors).
-        beta: Inverse temperature; both codes: 1.
+        beta: Inverse temperature of the softmax over rates of change; both codes: 1.
         start: What the losses count as having been before the first step; ReLoBRaLo's authors: 1.
             ``None`` leaves the weight at 1 where there is no last value, as in PhysicsNeMo.
-        eps: :math:`\epsilon`; PhysicsNeMo: 1e-8, ReLoBRaLo's authors: 0.
+        eps: :math:`\epsilon`, added before a division; PhysicsNeMo: 1e-8, ReLoBRaLo's authors: 0.
         options: See `Balancer`.
 
     Raises:

@@ -27,8 +27,9 @@ class Uncertainty(Weighting):
     Args:
         losses: How many losses there are, or their unique names.
         factor: ``c_i``, one number or one per loss: paper 1/2 for regression, 1 for classification.
-        regulariser: ``rho``; paper 1/2. With ``factor=1, regulariser=1`` it is the form of Gal's
-            notebook, and its half is that of LibMTL, TorchJD and PhysicsNeMo.
+        regulariser: ``rho``, the factor of the term that keeps weights from falling to zero; paper
+            1/2. With ``factor=1, regulariser=1`` it is the form of Gal's notebook, and its half is
+            that of LibMTL, TorchJD and PhysicsNeMo.
         initial: ``s_i`` before the first step, one number or one per loss; LibMTL uses -0.5.
         limit: ``s_i`` beyond it counts as it and rests; Ludwig uses 20. Default: none.
         lr: Learning rate of ``s``.

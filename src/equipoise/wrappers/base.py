@@ -15,6 +15,7 @@ from equipoise.gradients.apply import BackwardPass
 from equipoise.gradients.gradients import Gradients
 from equipoise.learner import Step
 from equipoise.losses import Losses, Terms
+from equipoise.words import brief
 
 
 class Wrapper(Balancer):
@@ -45,7 +46,7 @@ class Wrapper(Balancer):
     def __init__(self, balancer: Balancer) -> None:
         if not isinstance(balancer, Balancer):
             msg = (
-                f"{type(self).__name__} goes on top of a balancer; got {balancer!r}. "
+                f"{type(self).__name__} goes on top of a balancer; got {brief(balancer)}. "
                 "Write, for example, Primary(Equal(['a', 'b']), 'a')."
             )
             raise TypeError(msg)

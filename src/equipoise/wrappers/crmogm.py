@@ -27,10 +27,12 @@ class CRMOGM(Reweighting):
 
     Args:
         losses: How many losses there are, or their unique names.
-        inner: What gives ``w``: the class of a method that is a weighting of the losses, or a
-            `functools.partial` of it for its options; paper: MGDA, PCGrad or CAGrad.
-        alpha: :math:`\alpha`, in [0, 1]; TorchJD: 0.9. The paper lets it rise to 1 as the learning
-            rate falls: assign ``balancer.alpha`` between steps.
+        inner: What gives the weights ``w`` that are smoothed: the class of a method that is a
+            weighting of the losses, or a `functools.partial` of it for its options; paper: MGDA,
+            PCGrad or CAGrad.
+        alpha: :math:`\alpha`, how much of the last weights stays, in [0, 1]; TorchJD: 0.9. The
+            paper lets it rise to 1 as the learning rate falls: assign ``balancer.alpha`` between
+            steps.
         initial: :math:`\lambda_0`, one number or one a loss; ``None`` is the first ``w``.
         options: Those of the wrapped method, which goes backward: see `Aggregation`.
 
