@@ -392,7 +392,7 @@ def test_the_picture_shows_norms_shares_and_cosines():
     figure = observed().plot()
     kinds = [trace.type for trace in figure.data]
     assert kinds == ["bar", "bar", "bar", "heatmap"]
-    assert list(figure.data[0].x) == ["near", "far"]
+    assert [list(trace.y) for trace in figure.data] == [["near", "far"]] * 4
     assert figure.data[3].z[0][1] > 0.9
 
 

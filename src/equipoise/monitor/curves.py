@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ Array = NDArray[np.float64]
 
 POINTS = 400
 """So many points of a curve can be told apart on a page; of more, neighbours are averaged."""
+
+MOST_PAIRS = 45
+"""Rows that a page has for pairs of losses: all of ten losses."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,19 @@ def curves_of(history: History) -> Curves:
         skipped=table([entry.skipped for entry in entries], count),
         cosines=table([entry.cosines for entry in entries], len(pairs)),
         pairs=pairs,
+    )
+
+
+def most_opposed(curves: Curves, most: int = MOST_PAIRS) -> Curves:
+    """The same with so many pairs at most: those whose mean cosines are lowest, in their order.
+
+    Args:
+        curves: Of any number of losses.
+        most: How many pairs.
+    """
+    kept = np.sort(np.argsort(mean(curves.cosines), kind="stable")[:most])
+    return replace(
+        curves, cosines=curves.cosines[:, kept], pairs=tuple(curves.pairs[i] for i in kept)
     )
 
 

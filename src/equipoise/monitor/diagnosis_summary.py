@@ -59,7 +59,8 @@ class Summary:
         parts = [f"<p>Verdict: {verdict}</p>"]
         if self.advice:
             parts += ["<p>To try:</p>", _html_list(self.advice)]
-        parts += [_html_table(table) for table in self.tables]
+        captions = ("What was found of each loss", "Pairs of losses, the lowest cosines first")
+        parts += [_html_table(*both) for both in zip(captions, self.tables, strict=False)]
         return "\n".join([*parts, f"<p>{escape(self.overall)}</p>", _html_list(self.notes)])
 
     def as_rich(self) -> RenderableType:
@@ -84,7 +85,7 @@ def _aligned(rows: Rows) -> str:
     return "\n".join(lines)
 
 
-def _html_table(rows: Rows) -> str:
+def _html_table(caption: str, rows: Rows) -> str:
     head, *body = rows
     first, *others = map(escape, head)
     heads = f'<th scope="col" class="name">{first}</th>'
@@ -95,11 +96,11 @@ def _html_table(rows: Rows) -> str:
         + "</tr>"
         for name, *cells in body
     )
-    table = f"<table><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table>"
-    region = (
-        f'role="region" tabindex="0" aria-label="{escape(head[0])}: {escape(head[1])} and more"'
+    head_and_body = f"<thead><tr>{heads}</tr></thead><tbody>{lines}</tbody>"
+    return (
+        f'<div class="scroll" role="region" tabindex="0" aria-label="{caption}">'
+        f"<table><caption>{caption}</caption>{head_and_body}</table></div>"
     )
-    return f'<div class="scroll" {region}>{table}</div>'
 
 
 def _html_list(lines: Sequence[str]) -> str:

@@ -118,12 +118,13 @@ def _shown(section: Section, runs: Sequence[_Run], numbers: count[int]) -> list[
 
 def _figure(section: Section, run: _Run, figure: go.Figure, name: str) -> str:
     from equipoise.pages.page_frame import embed
+    from equipoise.pages.picture_frame import for_phones
 
     said = f"{run.whose}{section.title}: {section.spoken(run.history, run.curves)}"
     caption = f"<figcaption>{escape(run.history.label)}</figcaption>" if run.whose else ""
     return (
         f'<figure class="fluid" role="group" tabindex="0" aria-label="{escape(said)}">{caption}'
-        f"{embed(figure, name)}</figure>"
+        f"{embed(figure, name, on_phone=for_phones(figure))}</figure>"
     )
 
 
@@ -135,12 +136,17 @@ def _facts(histories: Sequence[History]) -> list[str]:
         told = {**header.get("options", {}), **header.get("versions", {})}
         facts = ", ".join(f"{name} {_short(value)}" for name, value in told.items())
         unread = f" {history.unread} lines could not be read." if history.unread else ""
+        kept = _which_steps(header.get("every", 1))
         found.append(
-            f"<p>{escape(history.label)}: {escape(header['method'])}; every "
-            f"{header.get('every', 1)} steps kept; started {escape(str(header.get('started')))}; "
+            f"<p>{escape(history.label)}: {escape(header['method'])}; {kept} kept; "
+            f"started {escape(str(header.get('started')))}; "
             f"{escape(facts)}.{unread}</p>"
         )
     return found
+
+
+def _which_steps(every: int) -> str:
+    return "every step" if every == 1 else f"one step in {every}"
 
 
 def _short(value: object) -> str:

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import plotly.graph_objects as go
 
 from equipoise.monitor.curves import Array, Curves, thinned
-from equipoise.pages.picture_frame import GREY, PALETTE, lay_out, line_style
+from equipoise.pages.picture_frame import (
+    AGREEMENT,
+    GREY,
+    PALETTE,
+    ROW,
+    ROW_GAP,
+    elided,
+    lay_out,
+    legend_room,
+    line_style,
+    name_inside,
+)
 
 _BINS = 60
-_CONFLICT = [
-    [0.0, "#b2182b"],
-    [0.25, "#ef8a62"],
-    [0.5, "#f2f2f2"],
-    [0.75, "#67a9cf"],
-    [1.0, "#2166ac"],
-]
+_LEGEND = 40
+"""How many letters of a loss's name."""
+
+_SIDE = 520
+"""What two runs side by side leave for the legend of each, in pixels."""
 
 
 def lines(names: Sequence[str], steps: Array, rows: Array, title: str) -> go.Figure:
@@ -39,7 +49,7 @@ def lines(names: Sequence[str], steps: Array, rows: Array, title: str) -> go.Fig
             go.Scatter(
                 x=steps,
                 y=_drawable(rows[:, i]),
-                name=name,
+                name=elided(name, _LEGEND),
                 line={**line_style(i), "width": 2},
                 mode="lines" if len(steps) > 1 else "markers",
                 connectgaps=True,
@@ -47,8 +57,10 @@ def lines(names: Sequence[str], steps: Array, rows: Array, title: str) -> go.Fig
             )
         )
     finite = rows[np.isfinite(rows)]
-    far_apart = bool(finite.size) and finite.min() > 0 and finite.max() > 10 * finite.min()
-    figure.update_yaxes(title=title, type="log" if far_apart else "linear", tickformat=".3~g")
+    decades = np.log10(finite.max() / finite.min()) if finite.size and finite.min() > 0 else 0
+    figure.update_yaxes(title=title, tickformat=".3~g")
+    if decades > 1:
+        figure.update_yaxes(type="log", dtick=_dtick(decades))
     return _laid_out(figure)
 
 
@@ -68,7 +80,7 @@ def areas(names: Sequence[str], steps: Array, shares: Array) -> go.Figure:
             go.Scatter(
                 x=steps,
                 y=np.nan_to_num(100 * shares[:, i]).tolist(),
-                name=name,
+                name=elided(name, _LEGEND),
                 stackgroup="shares",
                 line={**line_style(i), "width": 2},
                 hovertemplate=f"{name}, step %{{x}}: %{{y:.0f}} %<extra></extra>",
@@ -86,20 +98,28 @@ def heat_map(curves: Curves) -> go.Figure:
     """
     there = curves.measured
     steps, cosines = thinned(curves.steps[there], curves.cosines[there], 200)
+    rows = list(range(len(curves.pairs)))
     figure = go.Figure(
         go.Heatmap(
             x=steps,
-            y=[f"{pair} " for pair in curves.pairs],
+            y=rows,
             z=[_drawable(row) for row in cosines.T],
             zmin=-1,
             zmax=1,
-            colorscale=_CONFLICT,
-            colorbar={"title": "cosine", "thickness": 12},
-            hovertemplate="%{y}, step %{x}: %{z:.2f}<extra></extra>",
+            colorscale=AGREEMENT,
+            showscale=False,
+            ygap=ROW * ROW_GAP,
+            customdata=[[pair] * len(steps) for pair in curves.pairs],
+            hovertemplate="%{customdata}, step %{x}: %{z:.2f}<extra></extra>",
         )
     )
-    figure.update_yaxes(automargin=True, autorange="reversed", tickfont={"size": 12})
-    return _laid_out(figure, 160 + 24 * max(len(curves.pairs), 4))
+    names = [" : ".join(elided(name, 22) for name in pair.split(":", 1)) for pair in curves.pairs]
+    figure.update_yaxes(autorange="reversed")
+    name_inside(figure.layout, "yaxis", dict(zip(rows, names, strict=True)))
+    _laid_out(figure)
+    figure.update_xaxes(zeroline=False)
+    margin = {"l": 12, "r": 12, "t": 28, "b": 56}
+    return figure.update_layout(height=84 + ROW * len(rows), margin=margin)
 
 
 def conflict_bars(curves: Curves) -> go.Figure:
@@ -132,7 +152,7 @@ def steps_up(names: Sequence[str], steps: Array, skipped: Array) -> go.Figure:
     """
     figure = lines(names, steps, skipped, "skipped so far")
     figure.update_traces(line_shape="hv")
-    figure.update_yaxes(type="linear", rangemode="tozero")
+    figure.update_yaxes(type="linear", rangemode="tozero", dtick=None)
     return figure
 
 
@@ -153,14 +173,22 @@ def alike(figures: Sequence[go.Figure]) -> None:
     room = 0.05 * (high - low) or 0.5
     for figure in figures:
         figure.update_yaxes(
-            type="log" if logarithmic else "linear", range=[low - room, high + room]
+            type="log" if logarithmic else "linear",
+            dtick=_dtick(high - low) if logarithmic else None,
+            range=[low - room, high + room],
         )
 
 
+def _dtick(decades: float) -> str | int:
+    """Ticks of a logarithmic axis: at 1, 2, 5 as long as there is room for them."""
+    return "D2" if decades < 3 else math.ceil(decades / 6)
+
+
 def _laid_out(figure: go.Figure, height: int = 340) -> go.Figure:
-    lay_out(figure, height)
+    above = legend_room(figure, _SIDE, 14)
+    lay_out(figure, max(height, above) + above)
     figure.update_layout(
-        margin={"l": 60, "r": 12, "t": 16, "b": 48},
+        margin={"l": 60, "r": 12, "t": 16 + above, "b": 48},
         showlegend=len(figure.data) > 1,
         legend={"orientation": "h", "x": 0, "y": 1.02, "xanchor": "left", "yanchor": "bottom"},
         bargap=0.05,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import plotly.graph_objects as go
 
-from equipoise.monitor.curves import Curves, mean
+from equipoise.monitor.curves import MOST_PAIRS, Curves, mean, most_opposed
 from equipoise.monitor.history import History
 from equipoise.monitor.pictures import areas, conflict_bars, heat_map, lines, steps_up
 from equipoise.monitor.summary import rows_of, skips
@@ -45,7 +45,7 @@ def _shares(history: History, curves: Curves) -> go.Figure | None:
 
 
 def _cosines(_: History, curves: Curves) -> go.Figure | None:
-    return heat_map(curves) if curves.measured.any() else None
+    return heat_map(most_opposed(curves)) if curves.measured.any() else None
 
 
 def _conflicts(_: History, curves: Curves) -> go.Figure | None:
@@ -76,7 +76,8 @@ def _spoken_shares(history: History, _: Curves) -> str:
 
 
 def _spoken_cosines(_: History, curves: Curves) -> str:
-    means = zip(curves.pairs, mean(curves.cosines), strict=True)
+    shown = most_opposed(curves)
+    means = zip(shown.pairs, mean(shown.cosines), strict=True)
     return ", ".join(f"{pair} {cosine:.2f} on average" for pair, cosine in means)
 
 
@@ -122,8 +123,9 @@ SECTIONS = (
     ),
     Section(
         "Which gradients agree",
-        "Cosines between the gradients of each pair of losses. Blue: they point the same way. Red: "
-        "against each other, so that a step for one is a step against the other.",
+        "Cosines between the gradients of each pair of losses. Blue: they point the same way, "
+        "darkest at 1. Red: against each other, darkest at -1, so that a step for one is a step "
+        f"against the other. Of more than {MOST_PAIRS} pairs, those with the lowest mean.",
         _cosines,
         _spoken_cosines,
     ),

@@ -7,7 +7,7 @@ from html import escape
 
 import numpy as np
 
-from equipoise.monitor.curves import Curves, mean
+from equipoise.monitor.curves import Curves, mean, most_opposed
 from equipoise.monitor.history import History
 from equipoise.monitor.summary import Row, rows_of
 
@@ -45,8 +45,11 @@ def table_of_pairs(curves: Curves, whose: str) -> list[str]:
     """
     if not curves.measured.any():
         return []
-    means, rates = mean(curves.cosines), 100 * mean(curves.conflicts)
+    shown = most_opposed(curves)
+    means, rates = mean(shown.cosines), 100 * mean(shown.conflicts)
     caption = f"{whose}Pairs of losses, over {int(curves.measured.sum())} measured steps."
+    if more := len(curves.pairs) - len(shown.pairs):
+        caption += f" {more} more pairs, with higher cosines, are not shown."
     columns = _heads(("mean cosine", "conflicts per 100"))
     return [
         '<div class="scroll" role="region" tabindex="0" aria-label="Pairs of losses">',
@@ -54,7 +57,7 @@ def table_of_pairs(curves: Curves, whose: str) -> list[str]:
         f'<thead><tr><th scope="col" class="name">pair</th>{columns}</tr></thead><tbody>',
         *(
             _cells(pair, [f"{cosine:.2f}", f"{rate:.0f}"])
-            for pair, cosine, rate in zip(curves.pairs, means, rates, strict=True)
+            for pair, cosine, rate in zip(shown.pairs, means, rates, strict=True)
         ),
         "</tbody></table></div>",
     ]

@@ -34,7 +34,8 @@ def price_picture(prices: Sequence[Price]) -> go.Figure:
     Returns:
         The figure.
     """
-    figure = make_subplots(1, 2, shared_yaxes=True, horizontal_spacing=0.03)
+    titles = ("time per step / plain sum", "peak memory / parameters")
+    figure = make_subplots(1, 2, shared_yaxes=True, horizontal_spacing=0.03, subplot_titles=titles)
     ordered = sorted(prices, key=lambda price: price.ratio)
     for kind, colour in _COLOURS.items():
         rows = [price for price in ordered if price.kind == kind]
@@ -42,14 +43,15 @@ def price_picture(prices: Sequence[Price]) -> go.Figure:
             figure.add_trace(_times(rows, colour), row=1, col=1)
             figure.add_trace(_memory(rows, colour), row=1, col=2)
     lay_out(figure, height=140 + 26 * len(prices), font_size=13)
+    figure.update_layout(showlegend=True)
     figure.update_yaxes(
         autorange="reversed",
         automargin=True,
         categoryorder="array",
         categoryarray=[title(price) for price in ordered],
     )
-    figure.update_xaxes(title="time per step / plain sum", type="log", tickvals=_TICKS, col=1)
-    figure.update_xaxes(title="peak memory / parameters", rangemode="tozero", col=2)
+    figure.update_xaxes(type="log", tickvals=_TICKS, col=1)
+    figure.update_xaxes(rangemode="tozero", col=2)
     return figure
 
 
@@ -77,6 +79,7 @@ def growth_picture(prices: Sequence[Price]) -> go.Figure:
             )
         )
     lay_out(figure, height=560, font_size=13)
+    figure.update_layout(showlegend=True)
     counts = sorted({price.losses for price in prices})
     figure.update_xaxes(title="losses, T", type="log", tickvals=counts, ticktext=counts)
     figure.update_yaxes(title="time per step / plain sum", type="log")

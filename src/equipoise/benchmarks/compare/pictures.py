@@ -42,7 +42,7 @@ def ranking_picture(standings: Sequence[Standing]) -> go.Figure:
                 error_x={"array": [row.metric.half_width or 0.0], "thickness": 2.5, "width": 6},
                 mode="markers+text",
                 text=[f"{row.metric.mean:.3f}" if row.metric.count else ""],
-                textposition="top center",
+                textposition="bottom center",
                 marker={"color": colour, "size": 13},
                 name=row.legend,
                 hovertemplate=f"{row.title}: {row.result}<extra></extra>",
@@ -51,7 +51,7 @@ def ranking_picture(standings: Sequence[Standing]) -> go.Figure:
     lay_out(figure, height=110 + 46 * len(standings))
     figure.update_layout(showlegend=False)
     figure.update_xaxes(title=metric_title(standings[0]))
-    figure.update_yaxes(autorange="reversed", automargin=True, showgrid=False)
+    figure.update_yaxes(range=[len(standings) - 0.5, -0.5], automargin=True, showgrid=False)
     return figure
 
 

@@ -10,6 +10,7 @@ from equipoise.benchmarks.problem import Problem
 from equipoise.benchmarks.refusal import RequestError
 from equipoise.pages.files import write_atomically
 from equipoise.pages.page_frame import embed, render_page
+from equipoise.pages.picture_frame import for_phones
 
 PAGE_NAME = "diagnosis.html"
 
@@ -49,12 +50,12 @@ def render(problem: Problem, diagnosis: Diagnosis) -> str:
     title = f"{problem.name}: diagnosis of the losses"
     label = "Gradient norms, shares of the gradient and cosines of each pair of losses"
     figure = diagnosis.plot().update_layout(title=None)  # the page says it in words above
+    picture = embed(figure, "diagnosis", on_phone=for_phones(figure))
     body = (
         '<p class="kicker">diagnosis of the losses, before any training</p>\n'
         f"<h1>{escape(problem.name)}: {diagnosis.verdict}</h1>\n"
         f"<p>{escape(problem.description)}</p>\n"
         f"{diagnosis.summary.as_html()}\n"
-        f'<figure role="group" tabindex="0" aria-label="{label}">'
-        f"{embed(figure, 'diagnosis')}</figure>"
+        f'<figure class="fits" role="group" tabindex="0" aria-label="{label}">{picture}</figure>'
     )
     return render_page(title, body)
