@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from equipoise.benchmarks.random_numbers import RandomNumbers
+
 
 @contextmanager
 def measuring(model: nn.Module) -> Iterator[None]:
@@ -17,13 +19,13 @@ def measuring(model: nn.Module) -> Iterator[None]:
         model: Each of its modules is put back into the mode that it was in.
     """
     modes = {module: module.training for module in model.modules()}
-    numbers = torch.get_rng_state()
+    numbers = RandomNumbers.now()
     model.eval()
     try:
         with torch.no_grad():
             yield
     finally:
-        torch.set_rng_state(numbers)
+        numbers.put_back()
         for module, training in modes.items():
             # Not `module.train(training)`, which would set all that lies below it as well.
             module.training = training

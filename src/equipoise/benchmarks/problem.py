@@ -18,7 +18,7 @@ ComputeLosses: TypeAlias = Callable[..., Mapping[str, Tensor]]
 """Called with one batch, a slice of each tensor of `Trial.data`; returns the losses by name."""
 
 Draw: TypeAlias = Callable[[int], Any]
-"""Called with the batch size at every step; returns the batch, drawn with torch's generator."""
+"""Called with the batch size at every step; returns the batch, drawn with a global generator."""
 
 TakeStep: TypeAlias = Callable[..., Mapping[str, Tensor]]
 """Called as ``step(update, *batch)``; returns the losses that it gave to ``update``."""
@@ -85,7 +85,8 @@ class Problem:
             `Trial.evaluate` measures, or one of ``metrics``, or `equipoise.benchmarks.DELTA_M`.
         higher_is_better: Whether a larger metric is a better one.
         start: ``start(seed)`` gives the `Trial` of that seed, the same each time it is called. The
-            global random generator is seeded before the call and before the training.
+            global random generators (torch's, NumPy's, Python's) are seeded before the call and
+            before the training.
         epochs: Default number of passes over the data.
         batch_size: Default number of samples a step; ``None`` where the data come in batches.
         lr: Default learning rate.

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import random
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
@@ -47,12 +49,21 @@ def test_an_epoch_of_a_loader_has_as_many_steps_as_it_has_batches():
     assert run_length(trial_with(loader()), options) == 6
 
 
-def test_a_method_that_draws_random_numbers_is_given_the_same_points():
-    trial = trial_with(lambda size: (torch.rand(size),))
+@pytest.mark.parametrize(
+    "draw",
+    [
+        torch.rand,
+        lambda size: torch.tensor(np.random.rand(size)),  # noqa: NPY002
+        lambda size: torch.tensor([random.random() for _ in range(size)]),
+    ],
+    ids=["torch", "numpy", "python"],
+)
+def test_a_method_that_draws_random_numbers_is_given_the_same_points(draw):
+    trial = trial_with(lambda size: (draw(size),))
     alone = [float(batch[0].sum()) for batch in batches(trial, steps(3, batch_size=5), seed=0)]
     beside = []
     for batch in batches(trial, steps(3, batch_size=5), seed=0):
-        torch.rand(17)
+        draw(17)
         beside.append(float(batch[0].sum()))
     assert alone == beside
     assert len(set(alone)) == 3

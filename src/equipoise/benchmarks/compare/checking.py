@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from equipoise.benchmarks.compare.comparison import Comparison
+from equipoise.benchmarks.compare.honest import Watched, withheld
 from equipoise.benchmarks.compare.request import TrainingOptions
 from equipoise.benchmarks.compare.results import Results
 from equipoise.benchmarks.compare.rows import Row
@@ -50,10 +51,10 @@ def _check_validation(comparison: Comparison, rows: tuple[Row, ...]) -> None:
 def _take_one_step(comparison: Comparison, method: Method) -> None:
     problem, seed = comparison.problem, comparison.seeds[0]
     options = replace(comparison.options, epochs=None, steps=1)
-    trial = start_trial(problem, seed)
+    trial = withheld(start_trial(problem, seed))
     trainer = build_trainer(method, problem, trial, options.lr)
     try:
-        take_step(trial, trainer, next(batches(trial, options, seed)))
+        take_step(trial, Watched(trainer, trial), next(batches(trial, options, seed)))
     except MethodError as error:
         raise RequestError(f"{method.label} cannot train {problem.name}: {error}") from error
 

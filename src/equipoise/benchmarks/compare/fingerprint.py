@@ -17,6 +17,7 @@ from equipoise.benchmarks.compare.request import TrainingOptions
 from equipoise.benchmarks.compare.stream import Batch, endless_batches
 from equipoise.benchmarks.measuring import measuring
 from equipoise.benchmarks.problem import Problem, Trial
+from equipoise.benchmarks.random_numbers import seed_all
 
 _PROBED_SEED = 0
 _DIGITS = 4
@@ -75,7 +76,7 @@ def take_fingerprint(problem: Problem, batch_size: int | None) -> Fingerprint:
     Returns:
         Its fingerprint.
     """
-    torch.manual_seed(_PROBED_SEED)
+    seed_all(_PROBED_SEED)
     trial = problem.start(_PROBED_SEED)
     digest = hashlib.sha256()
     for part in _content(problem, trial, batch_size):

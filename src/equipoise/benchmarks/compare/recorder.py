@@ -59,7 +59,7 @@ class Recorder:
         """
         for name in losses.keys() - self._first.keys():
             self._first[name] = abs(losses[name].item())
-        if self._is_due(step, _RECORDED_POINTS):
+        if self.is_due(step):
             self._newest |= {name: abs(loss.item()) for name, loss in losses.items()}
             self._keep(step, losses, trainer.weights())
         if self._is_due(step, _METRIC_POINTS):
@@ -72,6 +72,10 @@ class Recorder:
         compared without what comes after.
         """
         self._measure(self.total + 1)
+
+    def is_due(self, step: int) -> bool:
+        """Whether this step is one of those that are kept."""
+        return self._is_due(step, _RECORDED_POINTS)
 
     @property
     def blew_up(self) -> bool:
@@ -92,7 +96,7 @@ class Recorder:
         """Leaves out what a run that stops at this step would still have recorded."""
         self.metric = math.nan
         for later in range(step, self.total + 1):
-            if self._is_due(later, _RECORDED_POINTS) and later not in self.trajectory.steps:
+            if self.is_due(later) and later not in self.trajectory.steps:
                 self._keep(later, {}, {})
             if self._is_due(later, _METRIC_POINTS) and later not in self.metric_steps:
                 self._note(later, math.nan, {}, math.nan)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from equipoise.benchmarks.compare.request import TrainingOptions
 from equipoise.benchmarks.problem import Draw, Trial
+from equipoise.benchmarks.random_numbers import RandomNumbers
 from equipoise.benchmarks.refusal import RequestError
 
 Batch: TypeAlias = "tuple[Any, ...]"
@@ -68,8 +69,8 @@ def steps_per_epoch(trial: Trial, options: TrainingOptions) -> int:
 def endless_batches(trial: Trial, options: TrainingOptions, seed: int) -> Iterator[Batch]:
     """Epoch after epoch, without an end.
 
-    What the data draw from torch's generator is a sequence of its own: a method that draws as well
-    is given the same batches as all others.
+    What the data draw from the global generators is a sequence of its own: a method that draws as
+    well is given the same batches as all others.
 
     Args:
         trial: Holds the data.
@@ -133,13 +134,13 @@ def _arguments(batch: object) -> Batch:
 
 
 def _with_own_numbers(stream: Iterator[Batch], seed: int) -> Iterator[Batch]:
-    own = torch.Generator().manual_seed(seed).get_state()
+    own = RandomNumbers.of_seed(seed)
     while True:
-        others = torch.get_rng_state()
-        torch.set_rng_state(own)
+        others = RandomNumbers.now()
+        own.put_back()
         try:
             batch = next(stream)
-            own = torch.get_rng_state()
+            own = RandomNumbers.now()
         finally:
-            torch.set_rng_state(others)
+            others.put_back()
         yield batch

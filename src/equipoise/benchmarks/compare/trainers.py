@@ -28,6 +28,10 @@ from equipoise.optim import AutoBalance, MTAdam
 class Trainer(Protocol):
     """What a run needs of a method."""
 
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """What moves the model."""
+
     def step(self, losses: Mapping[str, Tensor]) -> None:
         """Updates the model once."""
 

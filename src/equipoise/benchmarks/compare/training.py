@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeAlias
 
-import torch
 from torch import Tensor
 
 from equipoise.benchmarks.compare.fingerprint import UNKNOWN, Fingerprint
+from equipoise.benchmarks.compare.honest import Watched, withheld
 from equipoise.benchmarks.compare.recorder import Recorder
 from equipoise.benchmarks.compare.request import TrainingOptions
 from equipoise.benchmarks.compare.run import DIVERGED, ProblemFacts, Run
@@ -18,6 +18,7 @@ from equipoise.benchmarks.compare.stream import Batch, batches, run_length
 from equipoise.benchmarks.compare.trainers import Trainer, build_trainer
 from equipoise.benchmarks.methods import Method
 from equipoise.benchmarks.problem import Problem, Trial
+from equipoise.benchmarks.random_numbers import seed_all
 
 OnStep: TypeAlias = Callable[[int, float], None]
 """Called after each step with its number and the metric as it was last measured."""
@@ -38,11 +39,11 @@ def start_trial(problem: Problem, seed: int) -> Trial:
         seed: Its seed.
 
     Returns:
-        The trial; the global random generator stands as the seed leaves it.
+        The trial; the global random generators stand as the seed leaves them.
     """
-    torch.manual_seed(seed)
+    seed_all(seed)
     trial = problem.start(seed)
-    torch.manual_seed(seed)
+    seed_all(seed)
     return trial
 
 
@@ -72,8 +73,9 @@ def train(
     """
     started = time.perf_counter()
     trial = start_trial(problem, seed)
-    trainer = build_trainer(method, problem, trial, options.lr)
     recorder = Recorder(problem, trial, run_length(trial, options))
+    trial = withheld(trial)
+    trainer = build_trainer(method, problem, trial, options.lr)
     failure = _take_steps(trial, trainer, batches(trial, options, seed), recorder, watch)
     return Run(
         problem=facts_of(problem),
@@ -128,9 +130,10 @@ def _take_steps(
     An error of the method is a result, and the runs after it go on. An error of the problem is
     none, unless the method has ruined the model that the problem was asked about.
     """
+    watched = Watched(trainer, trial)
     for step, batch in enumerate(stream, start=1):
         try:
-            losses = take_step(trial, trainer, batch)
+            losses = take_step(trial, watched if recorder.is_due(step) else trainer, batch)
             recorder.record(step, losses, trainer)
             if step == recorder.total and trial.finish is not None:
                 trial.finish(_usable(trainer.weights()))
