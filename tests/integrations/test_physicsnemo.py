@@ -149,7 +149,7 @@ def test_a_weight_for_no_loss_is_refused() -> None:
         aggregator_of(model, "mgda", {"d": 2.0})(model(x), 0)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit.script")
 def test_torchscript_is_refused_with_what_to_write() -> None:
     with pytest.raises(TypeError, match="jit: false"):
         torch.jit.script(aggregator_of(ThreeLosses(), "mgda"))

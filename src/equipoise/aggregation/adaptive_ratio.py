@@ -33,7 +33,8 @@ class AdaptiveRatio(Aggregation):
         target: The name of the loss to keep up with, the reconstruction; default the first.
         adversarial: The name of the loss that is weighted; default the last.
         ratio: ``s``, how long its gradient is to be beside the target's; authors' code: 1 by
-            default, 0.8 in its ImageNet configuration.
+            default, 0.8 in its ImageNet configuration. Beside an absolute error 0.1 did as well as
+            a searched weight where 1 did worse than the plain sum (docs/evidence).
         start: How many steps the adversarial loss waits, so that the discriminator starts on
             sensible images; authors' code: set for each model, 0 here.
         max_ratio: ``c``, the largest weight that it may get; authors' code: 1e4.

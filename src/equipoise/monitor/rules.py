@@ -26,7 +26,7 @@ class Pick:
 
     method: str
     why: str
-    options: Mapping[str, str | int] = field(default_factory=dict)
+    options: Mapping[str, str | float] = field(default_factory=dict)
     positive: bool = False
 
     @property
@@ -158,8 +158,14 @@ RULES = (
     ),
     Rule(
         "an adversarial loss beside a reconstruction",
-        (Pick("AdaptiveRatio", "gives both gradients one size at the last layer"),),
-        also="with its delayed start",
+        (
+            Pick(
+                "AdaptiveRatio",
+                "gives it a tenth of the reconstruction's gradient at the last layer",
+                {"ratio": 0.1},
+            ),
+        ),
+        also="or `MTAdam` with a rank of 0.1 for the adversarial loss",
     ),
     Rule(
         '"80 % for this loss, 20 % for that"',
