@@ -53,9 +53,12 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _expectations(judged: Sequence[Judged]) -> str:
-    lines = ["| if the claim is true | found | difference | |", "| --- | --- | ---: | --- |"]
+    lines = [
+        _line(["if the claim is true", "found", "difference", "so it"]),
+        _line(["---", "---", "---:", "---"]),
+    ]
     lines += [
-        f"| {each.expected} | {each.found} | {each.difference} | {each.outcome}{_within(each)} |"
+        _line([str(each.expected), each.found, each.difference, f"{each.outcome}{_within(each)}"])
         for each in judged
     ]
     return "\n".join([*lines, "", _how_judged(judged)])
@@ -90,10 +93,10 @@ def _columns(findings: Findings) -> list[list[str]]:
     right = "---:"
     return [
         ["rank", "---", *(row.rank for row in rows)],
-        ["", "---", *(f"`{row.label}`" for row in rows)],
+        ["method", "---", *(f"`{row.label}`" for row in rows)],
         [f"{findings.metric} ({direction} is better)", right, *(row.result for row in rows)],
         ["less the plain sum", right, *(row.against_plain for row in rows)],
-        ["", "---", *(row.verdict and f"({row.verdict})" for row in rows)],
+        ["than the plain sum", "---", *(row.verdict for row in rows)],
         [findings.view, right, *(row.view for row in rows)],
         [f"reached {findings.goal}", right, *(row.reached for row in rows)],
         ["time of a step", right, *("" if row.time is None else f"{row.time:.2f}" for row in rows)],
@@ -103,7 +106,9 @@ def _columns(findings: Findings) -> list[list[str]]:
 
 
 def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+    """A row; numbers stay on one line with their intervals."""
+    kept = (cell.replace("|", r"\|").replace(" ± ", "\u00a0±\u00a0") for cell in cells)
+    return f"| {' | '.join(kept)} |"
 
 
 def _repeat(name: str) -> str:

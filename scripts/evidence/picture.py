@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import matplotlib as mpl
@@ -11,7 +12,12 @@ from matplotlib.figure import Figure
 from scripts.evidence.findings import Findings, Row
 
 mpl.rcParams["svg.hashsalt"] = "equipoise"  # the same picture has the same bytes
-_GREY = "#808080"  # reads on white and on black
+_INK = "#808080"  # what stands for the ink in what matplotlib draws; no curve has this colour
+_PAPERS = (
+    "<style>:root { --ink: #57606a } "
+    "@media (prefers-color-scheme: dark) { :root { --ink: #9198a1 } }</style>"
+)
+"""No one grey is read well on a light page and on a dark one."""
 _STYLES = ("-", "--", ":", "-.")
 _COLOURS = ("#0a84c1", "#d1630c", "#1f9e59", "#c04a8c", "#8a6fd1", "#a8871d")
 _SHOWN = 8
@@ -24,16 +30,27 @@ def draw(findings: Findings, path: Path) -> None:
         findings: What was found.
         path: Of the SVG.
     """
-    figure = Figure(figsize=(7.5, 4.2), layout="constrained")
+    shown = findings.rows[:_SHOWN]
+    shown += [row for row in findings.rows[_SHOWN:] if not row.against_plain]
+    # So narrow that a phone shows its letters large enough, with the names below the curves.
+    figure = Figure(figsize=(5, 3.4 + 0.2 * len(shown)), layout="constrained")
     figure.patch.set_alpha(0)
     axes = figure.add_subplot()
     axes.patch.set_alpha(0)
-    shown = findings.rows[:_SHOWN]
-    shown += [row for row in findings.rows[_SHOWN:] if not row.against_plain]
     for place, row in enumerate(shown):
         _curve(axes, findings, row, place)
     _frame(axes, findings)
-    figure.savefig(path, format="svg", metadata={"Date": None})
+    legend = figure.legend(loc="outside lower left", frameon=False, fontsize="small")
+    for name in legend.get_texts():
+        name.set_color(_INK)
+    drawn = io.StringIO()
+    figure.savefig(drawn, format="svg", metadata={"Date": None})
+    path.write_text(_on_both_papers(drawn.getvalue()), encoding="utf-8")
+
+
+def _on_both_papers(svg: str) -> str:
+    """The picture in the ink of the page that shows it."""
+    return svg.replace(_INK, "var(--ink)").replace(" <defs>", f" {_PAPERS}\n <defs>", 1)
 
 
 def _curve(axes: Axes, findings: Findings, row: Row, place: int) -> None:
@@ -54,10 +71,8 @@ def _frame(axes: Axes, findings: Findings) -> None:
     ends = [mean for row in findings.rows for mean in row.means if mean is not None]
     if ends and min(ends) > 0 and max(ends) > 100 * min(ends):
         axes.set_yscale("log")
-    axes.set_xlabel("step", color=_GREY)
-    axes.set_ylabel(findings.metric, color=_GREY)
-    axes.tick_params(colors=_GREY, which="both")
+    axes.set_xlabel("step", color=_INK)
+    axes.set_ylabel(findings.metric, color=_INK)
+    axes.tick_params(colors=_INK, which="both")
     for spine in axes.spines.values():
-        spine.set_color(_GREY)
-    legend = axes.legend(frameon=False, fontsize="small", labelcolor=_GREY)
-    legend.set_in_layout(True)
+        spine.set_color(_INK)

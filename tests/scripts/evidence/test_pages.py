@@ -51,7 +51,8 @@ def test_a_claim_is_run_and_its_page_written(tmp_path) -> None:
     page = (pages / f"{claim.name}.md").read_text()
     assert f"**{findings.verdict.capitalize()}.**" in page
     for row in findings.rows:
-        assert f"| `{row.label}` | {row.result} |" in page
+        result = row.result.replace(" ± ", "\u00a0±\u00a0")
+        assert f"| `{row.label}` | {result} |" in page
     assert (pages / f"{claim.name}.svg").read_text().count("<svg") == 1
     table = methods_table([findings])
     assert len(re.findall(r"^\| `", table, re.MULTILINE)) == len(findings.rows)
