@@ -55,11 +55,13 @@ class TrainingOptions:
         Example:
             >>> TrainingOptions(epochs=3, batch_size=32, lr=1e-3).length
             '3 epochs, batches of 32'
+            >>> TrainingOptions(epochs=1, batch_size=32, lr=1e-3).length
+            '1 epoch, batches of 32'
         """
         if self.seconds is not None:
             return self._with_batches(f"{self.seconds:g} s of steps")
-        counted = f"{self.steps} steps" if self.epochs is None else f"{self.epochs} epochs"
-        return self._with_batches(counted)
+        count, unit = (self.steps, "step") if self.epochs is None else (self.epochs, "epoch")
+        return self._with_batches(f"{count} {unit}{'' if count == 1 else 's'}")
 
     def _with_batches(self, counted: str) -> str:
         return counted if self.batch_size is None else f"{counted}, batches of {self.batch_size}"
