@@ -30,6 +30,13 @@ def test_products_of_different_batches_are_those_of_all_pairs():
     assert Products(left, right).without[2] == pytest.approx(np.mean(without))
 
 
+@pytest.mark.parametrize("squares", [(-1.0, -1.0), (-1.0, 4.0), (4.0, -1.0)])
+def test_there_is_no_cosine_where_a_squared_norm_is_below_zero(squares):
+    with np.errstate(invalid="ignore"):
+        assert math.isnan(cosine(np.float64(1.0), *map(np.float64, squares)))
+    assert cosine(np.float64(1.0), np.float64(1.0), np.float64(4.0)) == pytest.approx(0.5)
+
+
 def test_noise_that_two_losses_share_leaves_no_trace_in_their_cosine():
     truth = np.zeros((2, 40))
     truth[0, 0] = truth[1, 1] = 1.0

@@ -115,7 +115,7 @@ def cosine(product: Array, left: Array, right: Array) -> Array:
 
     Estimates of squared norms may be negative: there is no cosine then.
     """
-    return product / np.sqrt(left * right)
+    return product / (np.sqrt(left) * np.sqrt(right))
 
 
 @dataclass(frozen=True)
