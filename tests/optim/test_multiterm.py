@@ -458,7 +458,7 @@ def test_a_first_step_that_is_refused_fixes_no_names(kind):
     x = batches(1)[0]
     with pytest.raises(ValueError, match="'wrong' is not a scalar"):
         optimizer.backward({"wrong": model.trunk(x)})
-    with pytest.raises(ValueError, match=r"has shape \[T\]"):
+    with pytest.raises(ValueError, match="and not their sum"):
         optimizer.backward(model(x)["left"])
     assert optimizer.names is None
     train(model, optimizer, [x])
