@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 
 from rich.console import Console
@@ -45,6 +46,19 @@ def test_bars_end_full_and_name_the_last_metric(comparison):
     text = console.file.getvalue()
     assert "seed 1: error" in text
     assert "gradnorm:every=2" in text
+
+
+def test_beside_a_long_name_the_bar_gives_way_and_no_number_is_cut(comparison):
+    long = "the plain sum, as a model in use today has it"
+    problem = dataclasses.replace(comparison.problem, labels={"equal": long})
+    comparison = dataclasses.replace(comparison, problem=problem)
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, no_color=True)
+    with LiveBars(comparison, check(comparison), console) as bars:
+        compare(comparison, bars)
+    text = console.file.getvalue()
+    assert long in text
+    assert "0:00:00" in text
+    assert "…" not in text
 
 
 def test_bars_of_a_continued_comparison_start_where_it_stopped(comparison):

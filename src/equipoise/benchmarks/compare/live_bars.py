@@ -16,6 +16,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 from equipoise.benchmarks.compare.cells import Cell
 from equipoise.benchmarks.compare.comparison import Comparison
@@ -129,4 +130,8 @@ class LiveBars:
 def _bar_columns(width: int) -> list[ProgressColumn]:
     """Where there is no room for all, the names and how far each has come are what counts."""
     name, state = TextColumn("{task.description}"), TextColumn("{task.fields[state]}")
-    return [name, state] if width < _NARROW else [name, BarColumn(), state, TimeRemainingColumn()]
+    if width < _NARROW:
+        return [name, state]
+    # The bar alone gives way to longer words: a number that was cut says nothing.
+    left = TimeRemainingColumn(table_column=Column(no_wrap=True))
+    return [name, BarColumn(), state, left]
