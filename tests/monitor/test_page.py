@@ -93,9 +93,7 @@ def test_several_runs_stand_side_by_side_on_one_scale(run_of) -> None:
     assert headings(page)[:4] == list(ALWAYS)
     assert page.count("<figcaption>first</figcaption>") == 5
     assert page.count("<figcaption>second</figcaption>") == 5
-    ranges = re.findall(
-        r'"title":\{"text":"loss"\},"type":"\w+","tickformat":"[^"]*","range":(\[.*?\])', page
-    )
+    ranges = re.findall(r'"title":\{"text":"loss"\},[^{}]*"range":(\[.*?\])', page)
     assert len(ranges) == 2
     assert len(set(ranges)) == 1
 
