@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 
 _NARROW = 80
+_NUMBERS = 48
+"""What a seed, its metric and a time take beside a name."""
 
 
 @dataclass
@@ -132,6 +134,7 @@ def _bar_columns(width: int) -> list[ProgressColumn]:
     name, state = TextColumn("{task.description}"), TextColumn("{task.fields[state]}")
     if width < _NARROW:
         return [name, state]
-    # The bar alone gives way to longer words: a number that was cut says nothing.
+    # The bar and long names give way: a number that was cut says nothing.
+    kept = Column(no_wrap=True, max_width=width - _NUMBERS)
     left = TimeRemainingColumn(table_column=Column(no_wrap=True))
-    return [name, BarColumn(), state, left]
+    return [TextColumn("{task.description}", table_column=kept), BarColumn(), state, left]
