@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from scripts.evidence.claim import Claim
@@ -14,7 +15,8 @@ field, a comparison that anyone can repeat, and what it showed; what did not hol
 _LEGEND = """\
 `+` better than the plain sum and `−` worse (paired t-tests, Holm's correction), `·` not told from
 it; bold: among those of which none can be told to be the best; `×` some run failed; the number is
-the time of a step over that of `sum(losses).backward()`, on one thread.
+the time of a step over that of `sum(losses).backward()`, on one thread. Options that were tried on
+one problem alone are on its page.
 
 These models are small, so that they can be trained hundreds of times: a plain step takes one to
 some milliseconds, most of them spent in Python, and what the library does on top, half a
@@ -61,6 +63,8 @@ def overview(found: Sequence[tuple[Claim, Findings]]) -> str:
 def methods_table(all_findings: Sequence[Findings]) -> str:
     """Methods by problems, those with most signs of being better first.
 
+    A method with options stands here if it was tried on several problems.
+
     Args:
         all_findings: Of all claims; of a problem that comes twice, the one with more rows counts.
     """
@@ -69,9 +73,11 @@ def methods_table(all_findings: Sequence[Findings]) -> str:
         problems[findings.problem] = findings
     names = sorted(problems)
     rows = {name: {row.label: row for row in problems[name].rows} for name in names}
-    labels = sorted({label for found in rows.values() for label in found})
+    counts = Counter(label for found in rows.values() for label in found)
+    labels = sorted(label for label, count in counts.items() if count > 1 or label.isidentifier())
     labels.sort(key=lambda label: -_balance(rows, label))
-    lines = [f"| | {' | '.join(names)} |", f"| --- |{' :-: |' * len(names)}"]
+    heads = " | ".join(name.replace("_", " ") for name in names)
+    lines = [f"| | {heads} |", f"| --- |{' :-: |' * len(names)}"]
     for label in labels:
         cells = [_cell(rows[name].get(label)) for name in names]
         lines.append(f"| `{label}` | {' | '.join(cells)} |")

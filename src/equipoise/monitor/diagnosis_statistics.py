@@ -115,7 +115,8 @@ def cosine(product: Array, left: Array, right: Array) -> Array:
 
     Estimates of squared norms may be negative: there is no cosine then.
     """
-    return product / (np.sqrt(left) * np.sqrt(right))
+    lengths: Array = np.sqrt(left) * np.sqrt(right)
+    return product / lengths
 
 
 @dataclass(frozen=True)
