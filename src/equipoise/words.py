@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor
 
@@ -48,7 +48,23 @@ def unknown_name(argument: str, name: str, names: Sequence[str]) -> str:
         >>> unknown_name("ranks", "bo", ("a", "box"))
         "`ranks` has the unknown name 'bo'; the known names are 'a', 'box'. Did you mean 'box'?"
     """
-    near = difflib.get_close_matches(str(name), names, n=1)
-    meant = f" Did you mean {near[0]!r}?" if near else ""
     known = ", ".join(map(repr, names))
-    return f"`{argument}` has the unknown name {name!r}; the known names are {known}.{meant}"
+    return (
+        f"`{argument}` has the unknown name {name!r}; the known names are {known}."
+        f"{did_you_mean(str(name), names)}"
+    )
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The known name nearest to a misspelt one, asked behind a sentence; empty where none is near.
+
+    Args:
+        name: As it was written.
+        known: What could have been meant.
+
+    Example:
+        >>> did_you_mean("alhpa", ["alpha", "lr"])
+        " Did you mean 'alpha'?"
+    """
+    near = difflib.get_close_matches(name, known, n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""

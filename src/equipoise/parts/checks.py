@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from typing import Literal
 
 from torch import Tensor
 
-from equipoise.words import brief
+from equipoise.words import brief, did_you_mean
 
 
 def check_choice(argument: str, given: str, choices: Sequence[str]) -> None:
@@ -25,8 +24,7 @@ def check_choice(argument: str, given: str, choices: Sequence[str]) -> None:
     if given not in choices:
         *most, last = map(repr, choices)
         written = f"{', '.join(most)} or {last}" if most else last
-        near = difflib.get_close_matches(str(given), choices, n=1)
-        meant = f" Did you mean {near[0]!r}?" if near else ""
+        meant = did_you_mean(str(given), choices)
         msg = f"`{argument}` is {brief(given)}; write {written}.{meant}"
         raise ValueError(msg)
 

@@ -131,9 +131,9 @@ class LiveBars:
 
 def _bar_columns(width: int) -> list[ProgressColumn]:
     """Where there is no room for all, the names and how far each has come are what counts."""
-    name, state = TextColumn("{task.description}"), TextColumn("{task.fields[state]}")
+    state = TextColumn("{task.fields[state]}")
     if width < _NARROW:
-        return [name, state]
+        return [TextColumn("{task.description}"), state]
     # The bar and long names give way: a number that was cut says nothing.
     kept = Column(no_wrap=True, max_width=width - _NUMBERS)
     left = TimeRemainingColumn(table_column=Column(no_wrap=True))
