@@ -9,6 +9,7 @@ from torch import distributed
 
 from tests.integrations.loops import balancer_of, batches, difference, plain_loop
 from tests.integrations.test_transformers import trainer
+from tests.parallel.ranks import leave_group
 
 NAMES = ["gradnorm", "softadapt", "graddrop", "mgda"]
 
@@ -23,6 +24,7 @@ def main() -> None:
         apart = difference(model, made.model.inner)
         if distributed.get_world_size() != 2 or apart > 1e-10:
             raise SystemExit(f"{name}: {apart}")
+    leave_group()  # the Trainer stays in it
     print("all equal")  # noqa: T201
 
 

@@ -28,6 +28,15 @@ def in_group(rank: int, work: Callable[..., object], world: int, folder: str, gi
         timeout=timedelta(seconds=120),
     )
     torch.save(work(rank, world, *given), f"{folder}/{rank}.pt")
+    leave_group()
+
+
+def leave_group() -> None:
+    """The last line of every process of a group: one that ends inside it may be aborted.
+
+    Gloo's threads still run when the interpreter takes itself down, and once in some fifty times,
+    under load, C++ then calls ``terminate`` (pytorch/pytorch#190489), after all went well.
+    """
     distributed.barrier()  # no process may leave while another still needs it
     distributed.destroy_process_group()
 
