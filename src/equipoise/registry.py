@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ from equipoise.gradients.measuring import Measuring
 from equipoise.losses import LossNames
 from equipoise.optim import AutoBalance, MTAdam, MultiAdam
 from equipoise.optim.base import MultiTermOptimizer, Params
+from equipoise.words import did_you_mean
 from equipoise.wrappers.base import Wrapper
 from equipoise.wrappers.crmogm import CRMOGM
 from equipoise.wrappers.per_module import PerModule
@@ -71,7 +71,7 @@ def balancer_class(name: str) -> type[Balancer]:
         raise ValueError(msg)
     if key not in _BALANCERS:
         raise ValueError(
-            f"There is no balancer {name!r}.{_nearest(key, _BALANCERS)}"
+            f"There is no balancer {name!r}.{did_you_mean(key, _BALANCERS, most=3)}"
             " `list_balancers()` names all."
         )
     return _BALANCERS[key]
@@ -79,11 +79,6 @@ def balancer_class(name: str) -> type[Balancer]:
 
 def _key(name: str) -> str:
     return name.lower().replace("_", "").replace("-", "")
-
-
-def _nearest(key: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(key, known, n=3, cutoff=0.4)
-    return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 @dataclass(frozen=True)
@@ -215,7 +210,7 @@ def create_optimizer(name: str, params: Params, **options: object) -> MultiTermO
         raise ValueError(msg)
     if key not in _OPTIMIZERS:
         raise ValueError(
-            f"There is no optimizer {name!r}.{_nearest(key, _OPTIMIZERS)}"
+            f"There is no optimizer {name!r}.{did_you_mean(key, _OPTIMIZERS, most=3)}"
             " `list_optimizers()` names all."
         )
     return _OPTIMIZERS[key](params, **options)

@@ -55,16 +55,17 @@ def unknown_name(argument: str, name: str, names: Sequence[str]) -> str:
     )
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The known name nearest to a misspelt one, asked behind a sentence; empty where none is near.
+def did_you_mean(name: str, known: Iterable[str], *, most: int = 1) -> str:
+    """The known names nearest to a misspelt one, asked behind a sentence; empty where none is near.
 
     Args:
         name: As it was written.
         known: What could have been meant.
+        most: How many are asked for at most.
 
     Example:
         >>> did_you_mean("alhpa", ["alpha", "lr"])
         " Did you mean 'alpha'?"
     """
-    near = difflib.get_close_matches(name, known, n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
+    near = difflib.get_close_matches(name, known, n=most, cutoff=0.5)
+    return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""

@@ -11,10 +11,11 @@ from typing import TypeAlias
 
 import equipoise as eq
 from equipoise.benchmarks.problem import Trial
-from equipoise.benchmarks.refusal import RequestError, did_you_mean
+from equipoise.benchmarks.refusal import RequestError
 from equipoise.optim import AutoBalance, MTAdam, MultiAdam
 from equipoise.options import OptionSpec, options_of
 from equipoise.registry import balancer_class
+from equipoise.words import did_you_mean
 
 Scalar: TypeAlias = bool | int | float | str | list[float] | None
 
@@ -208,7 +209,7 @@ def find_method(written: str) -> str:
     name = written.strip().lower().replace("-", "").replace("_", "")
     if name not in method_names():
         nearest = did_you_mean(name, method_names())
-        raise RequestError(f"Unknown balancer {written!r}. {nearest}`equipoise list` shows all.")
+        raise RequestError(f"Unknown balancer {written!r}.{nearest} `equipoise list` shows all.")
     return name
 
 
@@ -237,7 +238,7 @@ def _parse_option(method: str, text: str) -> tuple[str, OptionValue]:
     written = [name for name, spec in known.items() if spec.writable]
     if key not in known:
         takes = f"It takes {', '.join(written)}." if written else "It takes none."
-        raise RequestError(f"{method!r} has no option {key!r}. {did_you_mean(key, known)}{takes}")
+        raise RequestError(f"{method!r} has no option {key!r}.{did_you_mean(key, known)} {takes}")
     if key not in written:
         call = f"{method_class(method).__name__}(..., {key}=...)"
         raise RequestError(
@@ -258,9 +259,7 @@ def _read_as(method: str, key: str, spec: OptionSpec, value: str) -> Scalar:
         return value  # a loss may be called 0: where a word is wanted, a number is one
     choices = ", ".join(map(str, spec.choices)) or spec.annotation
     nearest = did_you_mean(value, map(str, spec.choices))
-    raise RequestError(
-        f"{method}:{key}={value}: the option {key!r} takes {choices}. {nearest}".rstrip()
-    )
+    raise RequestError(f"{method}:{key}={value}: the option {key!r} takes {choices}.{nearest}")
 
 
 def _read_one(text: str) -> Scalar:

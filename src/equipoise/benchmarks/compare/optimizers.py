@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from equipoise.benchmarks.problem import BuildOptimizer, Problem, Trial
-from equipoise.benchmarks.refusal import RequestError, did_you_mean
+from equipoise.benchmarks.refusal import RequestError
+from equipoise.words import did_you_mean
 
 
 class MuonAndAdam(torch.optim.Optimizer):
@@ -150,7 +151,7 @@ def _read(text: str) -> BuildOptimizer:
     if name not in OPTIMIZERS:
         hint = did_you_mean(name, OPTIMIZERS)
         raise RequestError(
-            f"Unknown --optimizer {name!r}. {hint}There are {', '.join(OPTIMIZERS)}."
+            f"Unknown --optimizer {name!r}.{hint} There are {', '.join(OPTIMIZERS)}."
         )
     return functools.partial(OPTIMIZERS[name], **dict(_option(name, each) for each in written))
 

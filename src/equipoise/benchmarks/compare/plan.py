@@ -8,9 +8,10 @@ from pathlib import Path
 
 import yaml
 
-from equipoise.benchmarks.refusal import RequestError, did_you_mean
+from equipoise.benchmarks.refusal import RequestError
 from equipoise.benchmarks.schema import conform
 from equipoise.pages.files import write_atomically
+from equipoise.words import did_you_mean
 
 PLAN_NAME = "plan.yaml"
 
@@ -93,7 +94,7 @@ def _as_written(name: object, value: object) -> object:
     kinds = {field.name: str(field.type) for field in fields(Plan)}
     if not isinstance(name, str) or name not in kinds:
         hint = did_you_mean(str(name), kinds)
-        raise ValueError(f"{name} is unknown. {hint}There are {', '.join(kinds)}")
+        raise ValueError(f"{name} is unknown.{hint} There are {', '.join(kinds)}")
     if value is None:
         return getattr(Plan(), name)
     if not kinds[name].startswith("str") or isinstance(value, Mapping | bool):

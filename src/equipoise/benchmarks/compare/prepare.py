@@ -15,8 +15,9 @@ from equipoise.benchmarks.compare.optimizers import with_optimizer
 from equipoise.benchmarks.compare.outline import outline, stated
 from equipoise.benchmarks.compare.plan import Plan
 from equipoise.benchmarks.problems import find_problem
-from equipoise.benchmarks.refusal import RequestError, did_you_mean
+from equipoise.benchmarks.refusal import RequestError
 from equipoise.pages.files import folder_name
+from equipoise.words import did_you_mean
 
 _ENGINES = ("local", "ray")
 
@@ -81,7 +82,7 @@ class Staff:
     def __post_init__(self) -> None:
         if self.engine not in _ENGINES:
             hint = did_you_mean(self.engine, _ENGINES)
-            raise RequestError(f"Unknown --engine {self.engine!r}. {hint}It is local or ray.")
+            raise RequestError(f"Unknown --engine {self.engine!r}.{hint} It is local or ray.")
 
     def start(self, prepared: Prepared) -> Engine:
         """The engine for a comparison."""

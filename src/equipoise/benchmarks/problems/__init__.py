@@ -22,7 +22,8 @@ from equipoise.benchmarks.problems.three_tasks import three_tasks
 from equipoise.benchmarks.problems.toy_regression import toy_regression, toy_regression_ten
 from equipoise.benchmarks.problems.vae import vae
 from equipoise.benchmarks.problems.wave import wave
-from equipoise.benchmarks.refusal import RequestError, did_you_mean
+from equipoise.benchmarks.refusal import RequestError
+from equipoise.words import did_you_mean
 
 PROBLEMS: MappingProxyType[str, Callable[[], Problem]] = MappingProxyType(
     {
@@ -68,5 +69,5 @@ def find_problem(name: str) -> Problem:
         return load_problem(name)
     if name in PROBLEMS:
         return PROBLEMS[name]()
-    hint = did_you_mean(name, PROBLEMS) or f"There are {', '.join(PROBLEMS)}. "
-    raise RequestError(f"Unknown problem {name!r}. {hint}Your own is given as module:function.")
+    hint = did_you_mean(name, PROBLEMS) or f" There are {', '.join(PROBLEMS)}."
+    raise RequestError(f"Unknown problem {name!r}.{hint} Your own is given as module:function.")
