@@ -104,6 +104,25 @@ def pure_noise(setting: Setting, seed: int) -> tuple[LossesOf, list]:
     return lambda x: {f"l{i}": g @ shared + 1 for i, g in enumerate(x)}, batches
 
 
+def opposed_noise(setting: Setting, seed: int, ratio: float) -> tuple[LossesOf, list]:
+    """The first two gradients go nowhere over the batches, but in each of them apart."""
+    generator = torch.Generator().manual_seed(seed)
+    shared = torch.zeros(setting.width, requires_grad=True)
+    shape = (setting.losses, setting.width)
+    batches = [torch.randn(shape, generator=generator) for _ in range(setting.batches)]
+    scales = [ratio] + [1.0] * (setting.losses - 1)
+
+    def losses_of(x: Tensor) -> Mapping[str, Tensor]:
+        second = 0.3 * x[1] - x[0]
+        gradients = [x[0], second, *x[2:]]
+        return {
+            f"l{i}": k * g @ shared + 1
+            for i, (k, g) in enumerate(zip(scales, gradients, strict=True))
+        }
+
+    return losses_of, batches
+
+
 def with_zero(setting: Setting, seed: int) -> tuple[LossesOf, list]:
     """Well-behaved, but for one more loss that is zero and has a zero gradient."""
     inner, batches = linear(setting, seed, aligned(setting, seed, 1.0), 0.5)
@@ -136,6 +155,8 @@ KINDS: dict[str, tuple[str, Callable[[Setting, int], tuple[LossesOf, list]]]] = 
     "conflict, linear": ("conflict", lambda s, k: linear(s, k, opposed(s, k, 1.0), 1.0)),
     "conflict, noisy": ("conflict", lambda s, k: linear(s, k, opposed(s, k, 1.0), 3.0)),
     "conflict, network": ("conflict", lambda s, k: layered(s, k, _scales(s, 1.0), -1.0)),
+    "conflict, in each batch": ("conflict", lambda s, k: opposed_noise(s, k, 1.0)),
+    "both, in each batch": ("both", lambda s, k: opposed_noise(s, k, 300.0)),
     "both, linear": ("both", lambda s, k: linear(s, k, opposed(s, k, 300.0), 1.0)),
     "both, network": ("both", lambda s, k: layered(s, k, _scales(s, 300.0), -1.0)),
     "noise, pure": ("noise", pure_noise),

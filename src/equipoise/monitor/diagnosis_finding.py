@@ -117,6 +117,7 @@ def _pair(
         product=product,
         mean_cosine=mean_of(known, confidence),
         below_zero=float((known < 0).mean()) if len(known) else math.nan,
+        batches=len(known),
         magnitude_similarity=2 * ratio / (1 + ratio**2),
     )
 

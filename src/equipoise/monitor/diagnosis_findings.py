@@ -84,6 +84,7 @@ class PairFinding:
             a conflict is more than noise.
         mean_cosine: The mean cosine of batches, with its interval.
         below_zero: In which part of the batches it was negative.
+        batches: How many had both gradients.
         magnitude_similarity: 2 a b / (a^2 + b^2) of the norms (Yu et al. 2020, arXiv 2001.06782).
     """
 
@@ -93,6 +94,7 @@ class PairFinding:
     product: Estimate
     mean_cosine: Estimate
     below_zero: float
+    batches: int
     magnitude_similarity: float
 
     @property

@@ -20,9 +20,10 @@ class Thresholds:
         scale: Norms differ in scale from this ratio of the largest to the smallest on. At the
             default of 10 the smaller of two gradients is a tenth of the larger, and their
             magnitude similarity (Yu et al. 2020, arXiv 2001.06782) is 0.2 of a possible 1.
-        conflict: Gradients conflict from this cosine of the true gradients down. Yu et al. call
-            every negative cosine a conflict; at the default of -0.5 two unit gradients undo so much
-            of each other that their sum is shorter than either of them.
+        conflict: Gradients conflict from this cosine down: that of the true gradients, or of the
+            batches where the true ones are lost in noise. Yu et al. call every negative cosine a
+            conflict; at the default of -0.5 two unit gradients undo so much of each other that
+            their sum is shorter than either of them.
         noise: How large the noise of the mean gradient may be, squared, against its signal,
             squared. The default of 1 is where the two are equal: the simple noise scale of
             McCandlish et al. 2018 (arXiv 1812.06162), counted in batches.
@@ -88,14 +89,17 @@ def judge(findings: Findings, thresholds: Thresholds) -> Judgement:
     # Two gradients that may both be nothing but noise have no angle, whatever is estimated.
     known = {loss.name for loss in findings.judged if loss.signal.along.low > 0}
     conflicts = tuple(
-        pair for pair in worst if pair.product.high < 0 and {pair.first, pair.second} <= known
+        pair
+        for pair in findings.pairs
+        if (pair in worst and pair.product.high < 0 and {pair.first, pair.second} <= known)
+        or _opposed_in_batches(pair, thresholds)
     )
     scaled = findings.norm_ratio >= thresholds.scale
     if scaled and conflicts:
-        sentence = f"{_scale(findings)}, and {_conflict(conflicts)}."
+        sentence = f"{_scale(findings)}, and {_conflict(conflicts, thresholds)}."
         return Judgement("both", _capital(sentence), conflicts)
     if conflicts:
-        sentence = f"{_conflict(conflicts)}; norms differ by no more than a factor of "
+        sentence = f"{_conflict(conflicts, thresholds)}; norms differ by no more than a factor of "
         return Judgement("conflict", _capital(f"{sentence}{findings.norm_ratio:.3g}."), conflicts)
     unsettled = [loss for loss in findings.judged if not loss.signal.is_told(thresholds.noise)]
     doubtful = tuple(pair for pair in worst if pair not in conflicts)
@@ -149,13 +153,33 @@ def _beside(unsettled: list[LossFinding]) -> str:
     return f"; where {called} would go is lost in noise, so a conflict cannot be excluded"
 
 
-def _conflict(conflicts: tuple[PairFinding, ...]) -> str:
-    worst = min(conflicts, key=lambda pair: pair.cosine.value)
+def _opposed_in_batches(pair: PairFinding, thresholds: Thresholds) -> bool:
+    """Whether the gradients of nearly every batch conflict, wherever the true ones go.
+
+    Noise of each loss's own makes cosines of either sign. Where all are negative, samples that pull
+    one loss down push the other up, though over many batches either may go nowhere.
+    """
+    all_by_chance = 0.5**pair.batches  # with a single parameter, cosines are signs
+    return (
+        pair.mean_cosine.high <= thresholds.conflict
+        and all_by_chance <= 1 - thresholds.confidence
+        and not pair.product.low > 0
+    )
+
+
+def _conflict(conflicts: tuple[PairFinding, ...], thresholds: Thresholds) -> str:
+    in_batches = [pair for pair in conflicts if _opposed_in_batches(pair, thresholds)]
+    if in_batches:
+        worst = min(in_batches, key=lambda pair: pair.mean_cosine.value)
+        cosine = f"{clipped(worst.mean_cosine.value):.2f} in the mean of the batches"
+    else:
+        worst = min(conflicts, key=lambda pair: pair.cosine.value)
+        cosine = f"{clipped(worst.cosine.value):.2f} without noise"
     others = len(conflicts) - 1
     more = "" if not others else f" ({others} more pair{'s' if others > 1 else ''})"
     return (
         f"the gradients of {worst.first!r} and {worst.second!r} point against each other{more}: "
-        f"cosine {clipped(worst.cosine.value):.2f} without noise"
+        f"cosine {cosine}"
     )
 
 
