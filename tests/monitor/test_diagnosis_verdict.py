@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import equipoise as eq
-from tests.monitor.problems import KINDS, SETTINGS
+from tests.monitor.problems import KINDS, SETTINGS, aligned, linear
 
 SEEDS = 30
 
@@ -24,3 +24,10 @@ def test_the_sentence_names_the_losses(kind):
     diagnosis = eq.diagnose(*KINDS[kind][1](SETTINGS[0], 0))
     assert "'l0'" in diagnosis.sentence
     assert "'l1'" in diagnosis.sentence
+
+
+def test_no_share_of_a_gradient_is_rounded_to_none():
+    diagnosis = eq.diagnose(*linear(SETTINGS[0], 0, aligned(SETTINGS[0], 0, 1e7), 1.0))
+    assert "'l1', which has < 0.01% of the gradient" in diagnosis.sentence
+    assert "< 0.01%" in str(diagnosis).splitlines()[2]
+    assert "&lt; 0.01%" in diagnosis._repr_html_()

@@ -10,7 +10,7 @@ from equipoise.monitor.advice import Advice
 from equipoise.monitor.diagnosis_findings import Findings, LossFinding, PairFinding
 from equipoise.monitor.diagnosis_statistics import Estimate
 from equipoise.monitor.diagnosis_summary import Rows, Summary
-from equipoise.monitor.diagnosis_verdict import Judgement, Thresholds, clipped
+from equipoise.monitor.diagnosis_verdict import Judgement, Thresholds, clipped, percent
 
 MOST_PAIRS = 10
 """Rows of the table of pairs; the lowest cosines come first."""
@@ -147,13 +147,6 @@ def _known(value: object) -> object:
 def number(value: float, form: str = ".3g") -> str:
     """A number for a table; a dash where there is none."""
     return format(value, form) if math.isfinite(value) else "-"
-
-
-def percent(share: float) -> str:
-    """A share for a table; a dash where there is none."""
-    if 0 < share < 0.01:
-        return f"{share:.1e}" if share < 1e-4 else f"{share:.2%}"
-    return f"{share:.0%}" if math.isfinite(share) else "-"
 
 
 def _key(pair: PairFinding) -> float:

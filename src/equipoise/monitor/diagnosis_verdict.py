@@ -142,7 +142,7 @@ def _scale(findings: Findings) -> str:
     small, large = sorted(both, key=lambda loss: loss.norm)
     return (
         f"the gradient of {large.name!r} is {findings.norm_ratio:.3g} times as long as that of "
-        f"{small.name!r}, which has {small.share:.2%} of the gradient"
+        f"{small.name!r}, which has {percent(small.share)} of the gradient"
     )
 
 
@@ -225,6 +225,13 @@ def _fine(findings: Findings) -> str:
 def clipped(cosine: float) -> float:
     """A cosine for people: an estimate may lie a little beyond one."""
     return min(max(cosine, -1.0), 1.0)
+
+
+def percent(share: float) -> str:
+    """A share for people, its small values too; a dash where there is none."""
+    if 0 < share < 0.01:
+        return "< 0.01%" if share < 1e-4 else f"{share:.2%}"
+    return f"{share:.0%}" if math.isfinite(share) else "-"
 
 
 def _listed(names: list[str]) -> str:
