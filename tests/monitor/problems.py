@@ -123,6 +123,21 @@ def opposed_noise(setting: Setting, seed: int, ratio: float) -> tuple[LossesOf, 
     return losses_of, batches
 
 
+def opposed_samples(setting: Setting, seed: int) -> tuple[LossesOf, list]:
+    """Two targets of opposite sign for one output: every batch of an epoch once, none twice."""
+    generator = torch.Generator().manual_seed(seed)
+    shared = torch.zeros(setting.width, requires_grad=True)
+    count = setting.batches * setting.samples
+    goals = torch.randn(count, setting.width, generator=generator)
+    batches = list((goals - goals.mean(dim=0)).split(setting.samples))
+
+    def losses_of(x: Tensor) -> Mapping[str, Tensor]:
+        signs = [1.0, *[-1.0] * (setting.losses - 1)]
+        return {f"l{i}": (shared - s * x).square().mean() for i, s in enumerate(signs)}
+
+    return losses_of, batches
+
+
 def with_zero(setting: Setting, seed: int) -> tuple[LossesOf, list]:
     """Well-behaved, but for one more loss that is zero and has a zero gradient."""
     inner, batches = linear(setting, seed, aligned(setting, seed, 1.0), 0.5)
@@ -156,6 +171,7 @@ KINDS: dict[str, tuple[str, Callable[[Setting, int], tuple[LossesOf, list]]]] = 
     "conflict, noisy": ("conflict", lambda s, k: linear(s, k, opposed(s, k, 1.0), 3.0)),
     "conflict, network": ("conflict", lambda s, k: layered(s, k, _scales(s, 1.0), -1.0)),
     "conflict, in each batch": ("conflict", lambda s, k: opposed_noise(s, k, 1.0)),
+    "conflict, in each sample": ("conflict", opposed_samples),
     "both, in each batch": ("both", lambda s, k: opposed_noise(s, k, 300.0)),
     "both, linear": ("both", lambda s, k: linear(s, k, opposed(s, k, 300.0), 1.0)),
     "both, network": ("both", lambda s, k: layered(s, k, _scales(s, 300.0), -1.0)),

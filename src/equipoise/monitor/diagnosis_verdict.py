@@ -88,11 +88,12 @@ def judge(findings: Findings, thresholds: Thresholds) -> Judgement:
     worst = tuple(pair for pair in findings.pairs if pair.cosine.value <= thresholds.conflict)
     # Two gradients that may both be nothing but noise have no angle, whatever is estimated.
     known = {loss.name for loss in findings.judged if loss.signal.along.low > 0}
+    told = tuple(pair for pair in findings.pairs if {pair.first, pair.second} <= known)
     conflicts = tuple(
         pair
         for pair in findings.pairs
-        if (pair in worst and pair.product.high < 0 and {pair.first, pair.second} <= known)
-        or _opposed_in_batches(pair, thresholds)
+        if (pair in worst and pair in told and pair.product.high < 0)
+        or (_opposed_in_batches(pair, thresholds) and not (pair in told and pair.product.low > 0))
     )
     scaled = findings.norm_ratio >= thresholds.scale
     if scaled and conflicts:
@@ -161,9 +162,7 @@ def _opposed_in_batches(pair: PairFinding, thresholds: Thresholds) -> bool:
     """
     all_by_chance = 0.5**pair.batches  # with a single parameter, cosines are signs
     return (
-        pair.mean_cosine.high <= thresholds.conflict
-        and all_by_chance <= 1 - thresholds.confidence
-        and not pair.product.low > 0
+        pair.mean_cosine.high <= thresholds.conflict and all_by_chance <= 1 - thresholds.confidence
     )
 
 

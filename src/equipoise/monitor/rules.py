@@ -89,8 +89,8 @@ RULES = (
                 positive=True,
             ),
             Pick(
-                "GradNorm",
-                "learns weights that bring the norms together as they change",
+                "Uncertainty",
+                "divides by first values too, and learns the rest from how each loss falls",
                 {"scale": "first_value"},
                 positive=True,
             ),
@@ -115,7 +115,12 @@ RULES = (
         "both (`both`)",
         (
             Pick("ConFIG", "has the same cosine with every gradient, however long each is"),
-            Pick("IMTLG", "moves equally far along every gradient, if one forward has all losses"),
+            Pick(
+                "UPGrad",
+                "of losses that start alike, goes where to first order none rises",
+                {"scale": "first_value"},
+                positive=True,
+            ),
             Pick("NashMTL", "bargains for relative progress, which no scale changes"),
         ),
         "both",

@@ -14,7 +14,10 @@ from equipoise.benchmarks.problems.helmholtz import helmholtz
 from equipoise.benchmarks.problems.image_pairs import image_pairs
 from equipoise.benchmarks.problems.klein_gordon import klein_gordon
 from equipoise.benchmarks.problems.linear_shared import linear_shared
+from equipoise.benchmarks.problems.negatives import loud_negatives, negatives
+from equipoise.benchmarks.problems.photographs import photographs
 from equipoise.benchmarks.problems.rare_labels import rare_labels
+from equipoise.benchmarks.problems.recommender import recommender
 from equipoise.benchmarks.problems.sparse_autoencoder import sparse_autoencoder
 from equipoise.benchmarks.problems.super_resolution import super_resolution
 from equipoise.benchmarks.problems.tabular import tabular
@@ -45,6 +48,10 @@ PROBLEMS: MappingProxyType[str, Callable[[], Problem]] = MappingProxyType(
         "burgers": burgers,
         "linear_shared": linear_shared,
         "conflict": conflict,
+        "negatives": negatives,
+        "loud_negatives": loud_negatives,
+        "photographs": photographs,
+        "recommender": recommender,
     }
 )
 
