@@ -69,7 +69,17 @@ def samples_seen(trial, function):
 
 
 @pytest.mark.parametrize(
-    "name", ["digits", "three_tasks", "tabular", "sparse_autoencoder", "vae", "conflict"]
+    "name",
+    [
+        "digits",
+        "three_tasks",
+        "tabular",
+        "sparse_autoencoder",
+        "vae",
+        "conflict",
+        "negatives",
+        "photographs",
+    ],
 )
 def test_what_is_trained_on_chosen_by_and_tested_with_are_different_samples(name):
     """A probe is fitted to training data, so that measuring may look at these again."""
