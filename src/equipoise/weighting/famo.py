@@ -10,8 +10,9 @@ from typing_extensions import Unpack
 
 from equipoise.balancer import PerLoss
 from equipoise.learner import BalancerOptions
-from equipoise.losses import Losses, LossNames, per_loss, read_losses
+from equipoise.losses import Losses, LossNames, Terms, per_loss, read_losses
 from equipoise.parts.checks import check_choice, check_not_negative
+from equipoise.parts.notices import IDLE_STEPS
 from equipoise.parts.weight_optimizer import WeightOptimizer
 from equipoise.weighting.base import Weighting
 
@@ -119,6 +120,16 @@ class FAMO(Weighting):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:  # noqa: ANN401
         super()._load_from_state_dict(state_dict, prefix, *rest)
         self._stepped = not bool(self.log_gaps.isnan().all())  # a step waits for being observed
+
+    def _speak_up(self, terms: Terms) -> None:
+        super()._speak_up(terms)
+        waits = self.after == "observed" and self._calls == IDLE_STEPS and len(self.names) > 1
+        if waits and not bool(self.logits.any()):
+            self._warn_once(
+                f"FAMO was shown no losses after any of {IDLE_STEPS} steps, so it has learned "
+                "nothing. Call `balancer.observe(losses)` after `optimizer.step()`, with the "
+                "losses of the same batch computed again, or write after='next_batch'."
+            )
 
     def _weigh(self, values: Tensor) -> Tensor:
         if self._stepped and self.after == "next_batch":
