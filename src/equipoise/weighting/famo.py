@@ -41,8 +41,9 @@ class FAMO(Weighting):
         min_losses: ``b_i``, what each loss can fall to, one number or one per loss, before
             priorities; authors: 0.
         after: Where the losses after the step come from. ``"observed"``: from `observe`, as in the
-            paper. ``"next_batch"``: the losses of the next step stand in for them; no further
-            forward pass, more noise.
+            paper; this takes one more forward pass, which ``equipoise bench`` does not count.
+            ``"next_batch"``: the losses of the next step stand in for them; no further forward
+            pass, more noise.
         options: See `Balancer`. Priorities, like any scale, do not change the balance.
 
     Raises:
@@ -63,7 +64,7 @@ class FAMO(Weighting):
 
     Differs from the authors' code, which clips the shared gradient to norm 1, in that it leaves the
     gradient alone; and a loss below its ``min_losses`` counts as at it, where theirs is NaN. A step
-    that was not observed teaches nothing. Ludwig's "FAMO" is another method.
+    that was not observed teaches nothing; a hundred of them bring a warning. Ludwig's "FAMO" is another method.
     """
 
     logits: Tensor
