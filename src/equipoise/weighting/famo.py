@@ -64,7 +64,8 @@ class FAMO(Weighting):
 
     Differs from the authors' code, which clips the shared gradient to norm 1, in that it leaves the
     gradient alone; and a loss below its ``min_losses`` counts as at it, where theirs is NaN. A step
-    that was not observed teaches nothing; a hundred of them bring a warning. Ludwig's "FAMO" is another method.
+    that was not observed teaches nothing; a hundred of them bring a warning. Ludwig's "FAMO" is
+    another method.
     """
 
     logits: Tensor
