@@ -47,9 +47,9 @@ HERE = {
 
 
 def shown(example: Path) -> list[str]:
-    """What pages say that an example prints: the block ``text`` below the one that includes it."""
-    included = rf"\{{literalinclude\}} \S*examples/{example.name}\n(.*?)(?:\Z|^```\{{literal)"
-    parts = [re.findall(included, page, flags=re.DOTALL | re.MULTILINE) for page in PAGES]
+    """What pages say that an example prints: the block ``text`` below its name."""
+    below = rf"examples/{example.name}\b(.*?)(?=\Z|examples/\w+\.py)"
+    parts = [re.findall(below, page, flags=re.DOTALL) for page in PAGES]
     blocks = [re.search(r"```text\n(.*?)```", part, re.DOTALL) for found in parts for part in found]
     return [block[1] for block in blocks if block]
 
@@ -101,6 +101,11 @@ def test_there_are_examples() -> None:
 
 def test_every_example_of_ours_has_a_page() -> None:
     assert all(any(f"examples/{name}.py" in page for page in PAGES) for name in {*HERE, *NEEDS})
+
+
+def test_every_block_of_a_page_says_what_it_holds() -> None:
+    fences = [re.findall(r"^```(.*)$", page, flags=re.MULTILINE) for page in PAGES]
+    assert all(all(found[::2]) and not any(found[1::2]) for found in fences)
 
 
 def test_the_notebook_holds_no_output_and_runs_from_top_to_bottom() -> None:

@@ -5,6 +5,7 @@ from copy import deepcopy
 import pytest
 import torch
 
+from equipoise.parts.notices import IDLE_STEPS
 from equipoise.weighting.famo import FAMO
 from tests.golden import assert_matches, load, names, tensor
 
@@ -69,6 +70,31 @@ def test_the_next_batch_stands_in_for_what_is_not_observed():
         observed.observe(values)
         torch.testing.assert_close(unobserved.weigh(values), observed.weigh(values))
     assert unobserved.logits.abs().min() > 0
+
+
+def steps(balancer, count, *, observed=False):
+    weight = torch.ones(2, requires_grad=True)
+    for _ in range(count):
+        balancer.backward([weight.sum(), weight.square().sum()])
+        if observed:
+            balancer.observe([torch.tensor(1.9), torch.tensor(1.0)])
+
+
+def test_many_steps_without_being_observed_are_told_once():
+    balancer = FAMO(2)
+    steps(balancer, IDLE_STEPS)
+    with pytest.warns(UserWarning, match=r"Call `balancer.observe\(losses\)` after `optimizer"):
+        steps(balancer, 1)
+    steps(balancer, 2)
+
+
+@pytest.mark.parametrize("observed", [True, False])
+def test_who_observes_or_takes_the_next_batch_is_told_nothing(observed):
+    balancer = FAMO(2, after="observed" if observed else "next_batch")
+    weight = torch.ones(2, requires_grad=True)
+    balancer.backward([weight.sum(), 2 * weight.square().sum()])
+    balancer.observe([torch.tensor(1.9), torch.tensor(1.0)])
+    steps(balancer, IDLE_STEPS + 2, observed=observed)
 
 
 def test_observing_without_a_step_changes_nothing():

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from torch import nn
 
+from equipoise.parts.notices import IDLE_STEPS
 from equipoise.weighting.ntk_trace import NTKTrace, ntk_diagonal
 from tests.golden import assert_matches, load, names, tensor
 
@@ -29,6 +32,20 @@ def test_the_papers_weights_are_ratios_of_traces():
     balancer = NTKTrace(2, momentum=0.0, pooling="trace", eps=1e-12)
     balancer.observe({"0": [1.0, 3.0], "1": [12.0]})
     torch.testing.assert_close(balancer.weigh(tensor([1.0, 1.0])), tensor([4.0, 16 / 12]))
+
+
+@pytest.mark.parametrize("told", [{"a": [4.0], "b": [1.0]}, {"a": [4.0]}, {}])
+def test_a_kernel_that_stays_unknown_is_told_once(told):
+    balancer = NTKTrace(["a", "b"])
+    balancer.observe(told)
+    weight = torch.ones(2, requires_grad=True)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(IDLE_STEPS + 3):
+            balancer.backward([weight.sum(), weight.square().sum()])
+    said = [str(each.message) for each in caught]
+    assert len(said) == (0 if len(told) == 2 else 1)
+    assert all("`balancer.observe(diagonals)`" in each for each in said)
 
 
 def test_weights_rest_until_all_losses_are_observed_anew():

@@ -48,6 +48,9 @@ BASELINES = (PLAIN_SUM, RIGHT, FIRST_VALUES, RANDOM_WEIGHTS)
 
 TASK_PRIORITIZATION = "dynamictaskprioritization"
 
+NTK_TRACE = "ntktrace"
+"""Is told the kernel's diagonal point by point; a trial has losses, and no residuals."""
+
 MULTI_TERM_OPTIMIZERS: Mapping[str, type[AutoBalance | MTAdam]] = MappingProxyType(
     {kind.__name__.lower(): kind for kind in (AutoBalance, MTAdam, MultiAdam)}
 )
@@ -111,7 +114,7 @@ def methods_for(trial: Trial) -> tuple[Method, ...]:
     Returns:
         All methods, less those that need what this problem does not know, or an option.
     """
-    left_out = {name for name in method_names() if _missing_options(Method(name))}
+    left_out = {name for name in method_names() if _missing_options(Method(name))} | {NTK_TRACE}
     if trial.right_weights is None:
         left_out.add(RIGHT)
     if trial.kpis is None:

@@ -10,8 +10,9 @@ from typing_extensions import Unpack
 
 from equipoise.balancer import PerLoss
 from equipoise.learner import BalancerOptions
-from equipoise.losses import Losses, LossNames, per_loss, read_losses
+from equipoise.losses import Losses, LossNames, Terms, per_loss, read_losses
 from equipoise.parts.checks import check_choice, check_not_negative
+from equipoise.parts.notices import IDLE_STEPS
 from equipoise.parts.weight_optimizer import WeightOptimizer
 from equipoise.weighting.base import Weighting
 
@@ -40,8 +41,9 @@ class FAMO(Weighting):
         min_losses: ``b_i``, what each loss can fall to, one number or one per loss, before
             priorities; authors: 0.
         after: Where the losses after the step come from. ``"observed"``: from `observe`, as in the
-            paper. ``"next_batch"``: the losses of the next step stand in for them; no further
-            forward pass, more noise.
+            paper; this takes one more forward pass, which ``equipoise bench`` does not count.
+            ``"next_batch"``: the losses of the next step stand in for them; no further forward
+            pass, more noise.
         options: See `Balancer`. Priorities, like any scale, do not change the balance.
 
     Raises:
@@ -62,7 +64,8 @@ class FAMO(Weighting):
 
     Differs from the authors' code, which clips the shared gradient to norm 1, in that it leaves the
     gradient alone; and a loss below its ``min_losses`` counts as at it, where theirs is NaN. A step
-    that was not observed teaches nothing. Ludwig's "FAMO" is another method.
+    that was not observed teaches nothing; a hundred of them bring a warning. Ludwig's "FAMO" is
+    another method.
     """
 
     logits: Tensor
@@ -119,6 +122,16 @@ class FAMO(Weighting):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:  # noqa: ANN401
         super()._load_from_state_dict(state_dict, prefix, *rest)
         self._stepped = not bool(self.log_gaps.isnan().all())  # a step waits for being observed
+
+    def _speak_up(self, terms: Terms) -> None:
+        super()._speak_up(terms)
+        waits = self.after == "observed" and self._calls == IDLE_STEPS and len(self.names) > 1
+        if waits and not bool(self.logits.any()):
+            self._warn_once(
+                f"FAMO was shown no losses after any of {IDLE_STEPS} steps, so it has learned "
+                "nothing. Call `balancer.observe(losses)` after `optimizer.step()`, with the "
+                "losses of the same batch computed again, or write after='next_batch'."
+            )
 
     def _weigh(self, values: Tensor) -> Tensor:
         if self._stepped and self.after == "next_batch":

@@ -11,9 +11,10 @@ from typing_extensions import Unpack
 
 from equipoise.balancer import PerLoss
 from equipoise.learner import BalancerOptions
-from equipoise.losses import LossNames, per_loss
+from equipoise.losses import LossNames, Terms, per_loss
 from equipoise.parts.checks import check_choice, check_positive, check_within
 from equipoise.parts.inverse import inverse_weights
+from equipoise.parts.notices import IDLE_STEPS
 from equipoise.weighting.base import Weighting
 from equipoise.words import unknown_name
 
@@ -98,6 +99,16 @@ class NTKTrace(Weighting):
             pooled = numbers.mean() if self.pooling == "mean" else numbers.sum()
             self.kernels = self.kernels.to(torch.promote_types(self.kernels.dtype, pooled.dtype))
             self.kernels[self.names.index(name)] = pooled
+
+    def _speak_up(self, terms: Terms) -> None:
+        super()._speak_up(terms)
+        asked = self._calls == IDLE_STEPS and len(self.names) > 1
+        if asked and bool((self.loss_weights == self.initial).all()):
+            self._warn_once(
+                f"NTKTrace was not told the kernel's diagonal of all losses in {IDLE_STEPS} steps, "
+                "so its weights are the `initial` ones. Call `balancer.observe(diagonals)` with "
+                "what `ntk_diagonal` finds, or take NTKWeights, which needs to be told nothing."
+            )
 
     def _weigh(self, values: Tensor) -> Tensor:
         newest = inverse_weights(self.kernels.to(values.dtype), self.eps)

@@ -113,5 +113,6 @@ def test_an_unknown_optimizer_is_refused_with_the_nearest():
 
 @pytest.mark.skipif(HAS_SOAP, reason="pytorch-optimizer is installed")
 def test_without_soap_it_says_what_to_install():
-    with pytest.raises(RequestError, match=r"equipoise\[optimizers\]"):
+    with pytest.raises(RequestError, match=r"equipoise\[optimizers\]") as refused:
         with_optimizer(problem(), "soap")
+    assert str(refused.value).count("--optimizer") == 1

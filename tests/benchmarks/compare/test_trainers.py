@@ -7,7 +7,7 @@ import torch
 
 import equipoise as eq
 from equipoise.benchmarks.compare.trainers import PlainSum, build_trainer
-from equipoise.benchmarks.compare.training import start_trial
+from equipoise.benchmarks.compare.training import start_trial, take_step
 from equipoise.benchmarks.methods import Method, methods_for, parse_methods
 from equipoise.benchmarks.problems import find_problem
 from equipoise.benchmarks.refusal import RequestError
@@ -68,6 +68,29 @@ def test_right_trains_with_the_problems_own_weights():
     assert trainer.weights() == pytest.approx({"near": 1.0, "far": 0.01})
 
 
+def test_famo_is_shown_the_losses_of_the_same_batch_after_each_step():
+    compared, alone = (start_trial(problem(), 0) for _ in range(2))
+    trainer = build_trainer(Method("famo"), problem(), compared, 1e-2)
+    balancer = eq.FAMO(problem().losses)
+    optimizer = torch.optim.Adam(alone.model.parameters(), lr=1e-2)
+    for _ in range(5):
+        take_step(compared, trainer, compared.data)
+        optimizer.zero_grad()
+        balancer.backward(alone.compute_losses(*alone.data))
+        optimizer.step()
+        balancer.observe(alone.compute_losses(*alone.data))
+    assert trainer.weights() == pytest.approx(balancer.weights, rel=1e-6)
+    assert balancer.logits.abs().min() > 0.05
+
+
+def test_famo_takes_the_next_batch_where_it_is_asked_to():
+    trial = start_trial(problem(), 0)
+    trainer = build_trainer(Method("famo", {"after": "next_batch"}), problem(), trial, 1e-2)
+    for _ in range(3):
+        take_step(trial, trainer, trial.data)
+    assert trainer.balancer.logits.abs().min() > 0.01
+
+
 def test_mtadams_weights_are_the_ratios_of_gradient_norms_to_the_first():
     trial = start_trial(problem(), 0)
     losses = trial.compute_losses(*trial.data)
@@ -109,6 +132,7 @@ def test_autobalance_has_no_weight_for_a_loss():
     ("problem_name", "text", "message"),
     [
         ("toy_regression", "dynamictaskprioritization", "no key performance index"),
+        ("digits", "ntktrace", "ntktrace: .* ntkweights finds its own"),
         ("digits", "gradnorm:lr=-1", "gradnorm:lr=-1: "),
         ("digits", "fixed:weights=1/2", "fixed:weights=1/2: "),
     ],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
@@ -70,6 +70,10 @@ class Watched:
             self.trainer.step(losses)
         finally:
             handle.remove()
+
+    def look_back(self, again: Callable[[], Mapping[str, Tensor]]) -> None:
+        """The trainer's."""
+        self.trainer.look_back(again)
 
     def weights(self) -> dict[str, float]:
         """The trainer's."""

@@ -38,9 +38,7 @@ class MuonAndAdam(torch.optim.Optimizer):
         self.parts: list[torch.optim.Optimizer] = []
         if matrices:
             if not hasattr(torch.optim, "Muon"):
-                raise RequestError(
-                    f"--optimizer muon needs torch 2.9 or later; this is {torch.__version__}."
-                )
+                raise RequestError(f"Muon needs torch 2.9 or later; this is {torch.__version__}.")
             muon = functools.partial(torch.optim.Muon, adjust_lr_fn="match_rms_adamw")
             self.parts.append(muon(matrices, lr=lr, weight_decay=0.0))
         if others:
@@ -95,7 +93,7 @@ def _soap(parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimize
         from pytorch_optimizer.optimizer.soap import SOAP
     except ModuleNotFoundError:
         raise RequestError(
-            '--optimizer soap needs another package: pip install "equipoise[optimizers]"'
+            'SOAP needs another package: pip install "equipoise[optimizers]"'
         ) from None
     found: torch.optim.Optimizer = SOAP(list(parameters), lr=lr, weight_decay=0.0)
     return found

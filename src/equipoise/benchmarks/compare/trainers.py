@@ -16,6 +16,7 @@ from equipoise.benchmarks.measuring import measuring
 from equipoise.benchmarks.methods import (
     FIXED,
     MULTI_TERM_OPTIMIZERS,
+    NTK_TRACE,
     RIGHT,
     TASK_PRIORITIZATION,
     Method,
@@ -34,6 +35,13 @@ class Trainer(Protocol):
 
     def step(self, losses: Mapping[str, Tensor]) -> None:
         """Updates the model once."""
+
+    def look_back(self, again: Callable[[], Mapping[str, Tensor]]) -> None:
+        """Looks at what the step did, if the method asks for it.
+
+        Args:
+            again: Computes the losses of the step's batch once more.
+        """
 
     def weights(self) -> dict[str, float]:
         """What each loss counted in the last step; not a number where no one number says it."""
@@ -55,6 +63,9 @@ class PlainSum:
         self.optimizer.zero_grad()
         plain_sum(losses.values())
         self.optimizer.step()
+
+    def look_back(self, again: Callable[[], Mapping[str, Tensor]]) -> None:
+        """Asks for nothing."""
 
     def weights(self) -> dict[str, float]:
         """Nothing is weighted here."""
@@ -79,6 +90,9 @@ class BalancerAndOptimizer:
         self.optimizer.zero_grad()
         self.balancer.backward(losses)
         self.optimizer.step()
+
+    def look_back(self, again: Callable[[], Mapping[str, Tensor]]) -> None:
+        """Asks for nothing."""
 
     def weights(self) -> dict[str, float]:
         """The balancer's weights of the last step."""
@@ -120,6 +134,24 @@ class PrioritizedTasks(BalancerAndOptimizer):
         super().step(losses)
 
 
+class ObservedSteps(BalancerAndOptimizer):
+    """FAMO, which learns from what each loss became in its step.
+
+    Args:
+        balancer: Built for the losses of the trial's problem.
+        trial: Holds the model, and says which optimizer.
+        lr: The learning rate.
+    """
+
+    def __init__(self, balancer: eq.FAMO, trial: Trial, lr: float) -> None:
+        super().__init__(balancer, trial, lr)
+        self.observe = balancer.observe
+
+    def look_back(self, again: Callable[[], Mapping[str, Tensor]]) -> None:
+        """Shows the losses of the batch after the step; a residual needs gradients for that."""
+        self.observe(again())
+
+
 class OptimizerAlone:
     """An optimizer that takes the losses apart and updates the parameters itself.
 
@@ -137,6 +169,9 @@ class OptimizerAlone:
         self.optimizer.zero_grad()
         self.optimizer.backward(losses)
         self.optimizer.step()
+
+    def look_back(self, again: Callable[[], Mapping[str, Tensor]]) -> None:
+        """Asks for nothing."""
 
     def weights(self) -> dict[str, float]:
         """Not a number: each entry of a gradient may be scaled differently, as in AutoBalance."""
@@ -218,6 +253,20 @@ def _build_prioritization(method: Method, problem: Problem, trial: Trial, lr: fl
     return PrioritizedTasks(balancer, trial, lr, trial.kpis)
 
 
+def _build_famo(method: Method, problem: Problem, trial: Trial, lr: float) -> Trainer:
+    options: dict[str, Any] = dict(method.options)
+    balancer = eq.FAMO(problem.losses, **options)
+    trainer = ObservedSteps if balancer.after == "observed" else BalancerAndOptimizer
+    return trainer(balancer, trial, lr)
+
+
+def _refuse_ntk_trace(*_: object) -> Trainer:
+    raise ValueError(
+        "it is told the kernel's diagonal point by point, which no comparison knows. "
+        "ntkweights finds its own."
+    )
+
+
 def _build_optimizer(method: Method, problem: Problem, trial: Trial, lr: float) -> Trainer:
     options: dict[str, Any] = {"lr": lr, "losses": problem.losses, **method.options}
     optimizer = MULTI_TERM_OPTIMIZERS[method.name](trial.model.named_parameters(), **options)
@@ -229,6 +278,8 @@ _BUILDERS: Mapping[str, Callable[[Method, Problem, Trial, float], Trainer]] = Ma
     {
         RIGHT: _build_right,
         TASK_PRIORITIZATION: _build_prioritization,
+        "famo": _build_famo,
+        NTK_TRACE: _refuse_ntk_trace,
         **dict.fromkeys(MULTI_TERM_OPTIMIZERS, _build_optimizer),
     }
 )

@@ -112,6 +112,7 @@ def take_step(trial: Trial, trainer: Trainer, batch: Batch) -> Mapping[str, Tens
     def update(losses: Mapping[str, Tensor]) -> None:
         try:
             trainer.step(losses)
+            trainer.look_back(lambda: trial.compute_losses(*batch))
         except MAY_FAIL as error:
             raise MethodError(" ".join(f"{type(error).__name__}: {error}".split())) from error
 
