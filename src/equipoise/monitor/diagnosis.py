@@ -65,7 +65,7 @@ class Diagnosis:
         >>> diagnosis.verdict
         'scale'
         >>> [advice.method for advice in diagnosis.advice]
-        ['FirstValue', 'Uncertainty(scale="first_value")', 'MTAdam']
+        ['FirstValue', 'Uncertainty(scale="first_value")', 'GradNorm(scale="first_value")', 'MTAdam']
     """
 
     def __init__(

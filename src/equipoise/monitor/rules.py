@@ -94,6 +94,12 @@ RULES = (
                 {"scale": "first_value"},
                 positive=True,
             ),
+            Pick(
+                "GradNorm",
+                "learns weights that bring the norms together as they change",
+                {"scale": "first_value"},
+                positive=True,
+            ),
             Pick("MTAdam", "in place of Adam: brings all gradients to one size in every layer"),
         ),
         "scale",
