@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import equipoise as eq
-from tests.methods import NAMES, make, steps
+from tests.methods import NAMES, make, of_kind, steps
 
 every_method = pytest.mark.parametrize("name", NAMES)
 
@@ -88,8 +88,23 @@ def test_a_method_that_a_loss_of_exactly_zero_halts_says_so_once(name):
     for zero, (halted, told) in found.items():
         assert not halted or "abc"[zero] in declared
         assert len(told) == ("abc"[zero] in declared)
-        assert all(f"Loss {'abc'[zero]!r} is exactly zero" in message for message in told)
+        assert all(f"oss {'abc'[zero]!r} is exactly zero" in message for message in told)
     assert any(halted for halted, _ in found.values()) == bool(declared)
+
+
+@pytest.mark.parametrize("name", of_kind(looks_at="gramian"))
+def test_a_value_of_zero_halts_no_method_that_looks_at_gradients(name):
+    theta = torch.ones(4, dtype=torch.float64, requires_grad=True)
+    losses = {"a": theta.sum() - 4, "b": theta[:2].square().sum(), "c": theta[1:].exp().sum()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make(name).backward(losses)
+
+
+def test_a_gradient_of_zero_is_told_whatever_the_value():
+    theta = torch.ones(4, requires_grad=True)
+    with pytest.warns(UserWarning, match="The gradient of loss 'a' is exactly zero"):
+        eq.MGDA(["a", "b"]).backward({"a": 3 + 0 * theta.sum(), "b": theta.square().sum()})
 
 
 def test_a_loss_of_zero_that_is_alone_halts_nothing():

@@ -25,7 +25,6 @@ from equipoise.parts.notices import (
     tell_graphless,
     warn_of_idleness,
     warn_of_sign,
-    warn_of_zero,
 )
 from equipoise.parts.random import Drawing
 from equipoise.parts.scaling import Scale, read_scale
@@ -198,7 +197,8 @@ class Learner(Stateful):
     def halted_by(self) -> tuple[str, ...]:
         """The losses that, as long as one is exactly zero, leave no weight to the others.
 
-        The method warns once of one that is, where values lie on the CPU.
+        Of a method that looks at gradients: as long as the gradient of one is. The method warns
+        once of one that is, on the CPU.
         """
         return ()
 
@@ -363,9 +363,6 @@ class Learner(Stateful):
         if self.defined_for == "nonnegative" and not self._told_of_sign:
             values = terms.values().tolist()
             self._told_of_sign = warn_of_sign(self._method(), terms.present_names, values)
-        if self.halted_by and not self._told_of_zero:
-            values, halting = terms.values().tolist(), self.halted_by
-            self._told_of_zero = warn_of_zero(self._method(), halting, terms.present_names, values)
         if self._idle == IDLE_STEPS:
             values = terms.values().tolist()
             warn_of_idleness(self._method(), self.names, terms.present_names, values)

@@ -21,6 +21,8 @@ EXACT = [*names("mgda_torchjd_*"), *names("mgda_official_*"), "mgda_libmtl_none"
 NORMALIZED = {"mgda_libmtl_l2": "l2", "mgda_libmtl_loss": "loss", "mgda_libmtl_lossplus": "loss+"}
 
 
+# Among the references' rows are some of zero, which a method warns of.
+@pytest.mark.filterwarnings("ignore:The gradient of loss .* is exactly zero")
 @pytest.mark.parametrize("name", EXACT)
 def test_weights_and_gradient_follow_the_references(name):
     golden = load(name)

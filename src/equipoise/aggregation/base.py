@@ -26,6 +26,7 @@ from equipoise.learner import BalancerOptions, Step
 from equipoise.losses import Graphless, LossNames, Terms
 from equipoise.parallel.fsdp import ShardedModules
 from equipoise.parts.checks import check_choice
+from equipoise.parts.notices import warn_of_zero
 from equipoise.parts.scaling import Scale
 from equipoise.schedules import Priorities
 
@@ -151,7 +152,9 @@ class Aggregation(Balancer):
         if watched is not None:
             run = self._meter.run(step.terms, watched, retain_graph=True, applies=False)
             gradients = run.gradients
-        return self._decided(step, gradients, decide or self._decide), gradients
+        weights = self._decided(step, gradients, decide or self._decide)
+        self._warn_if_halted(step.terms, gradients)
+        return weights, gradients
 
     def _step(
         self, step: Step, how: BackwardPass, wrt: Wrt | None = None, decide: Decide | None = None
@@ -167,6 +170,7 @@ class Aggregation(Balancer):
         if not self.weighting:
             return self._combined(step, how, measured)
         weights = self._decided(step, measured.gradients, decide)
+        self._warn_if_halted(step.terms, measured.gradients)
         if named == "representation":
             self._warn_if_nothing_in_common(measured.gradients, watched.targets)
         update = measured.weighted(weights, self._own_weights(step.terms, weights))
@@ -190,6 +194,23 @@ class Aggregation(Balancer):
         weights = weights.clone()
         weights[places] = found
         return weights
+
+    def _warn_if_halted(self, terms: Terms, gradients: Gradients | None) -> None:
+        """A value of zero halts nothing here: surrogate losses of a policy have it by construction.
+
+        A loss that shares nothing has no gradient where one looked, and counts with its priority.
+        """
+        if gradients is None or not self.halted_by or self._told_of_zero:
+            return
+        norms, _ = gradients.known()
+        if norms is None or norms.device.type != "cpu":
+            return
+        numbers = [
+            1.0 if place in gradients.apart else norm for place, norm in enumerate(norms.tolist())
+        ]
+        self._told_of_zero = warn_of_zero(
+            self._method(), "The gradient of loss", self.halted_by, terms.present_names, numbers
+        )
 
     def _warn_if_nothing_in_common(self, gradients: Gradients, place: Sequence[Target]) -> None:
         """The guard behind the walk: where losses have not met yet, no two gradients overlap.

@@ -37,26 +37,27 @@ def warn_of_sign(method: str, names: Sequence[str], values: Sequence[float]) -> 
 
 
 def warn_of_zero(
-    method: str, halting: Collection[str], names: Sequence[str], values: Sequence[float]
+    method: str, what: str, halting: Collection[str], names: Sequence[str], numbers: Sequence[float]
 ) -> bool:
-    """Warns of a loss of exactly zero, with which a method gives no weight to any other.
+    """Warns of a zero with which a method gives no weight to any other loss.
 
     Args:
         method: What it is called.
-        halting: The losses whose zero does that.
+        what: Whose zero does that: ``"Loss"``, or ``"The gradient of loss"``.
+        halting: The losses of which one is enough.
         names: Of the losses that are there.
-        values: Theirs.
+        numbers: Their values, or the norms of their gradients.
 
     Returns:
         Whether there was one.
     """
     if len(names) == 1:
         return False
-    for name, value in zip(names, values, strict=True):
-        if value == 0 and name in halting:
+    for name, number in zip(names, numbers, strict=True):
+        if number == 0 and name in halting:
             msg = (
-                f"Loss {name!r} is exactly zero (met by construction, or empty in this batch), and "
-                f"{method} gives the others no weight beside it: nothing is learned while that "
+                f"{what} {name!r} is exactly zero (met by construction, or empty in this batch), "
+                f"and {method} gives the others no weight beside it: nothing is learned while that "
                 "lasts. Leave the loss out of such steps, or take a method that goes on, such as "
                 "InverseGradientNorm, UPGrad or Equal."
             )

@@ -11,6 +11,8 @@ from equipoise.balancer import Balancer, Decide, Outcome
 from equipoise.gradients.apply import BackwardPass
 from equipoise.gradients.gradients import Gradients
 from equipoise.learner import Step
+from equipoise.losses import Terms
+from equipoise.parts.notices import warn_of_zero
 
 
 class Weighting(Balancer):
@@ -22,6 +24,17 @@ class Weighting(Balancer):
     @abstractmethod
     def _weigh(self, values: Tensor) -> Tensor:
         """The formula: ``[T]`` weights from ``[T]`` values; reads and advances declared state."""
+
+    def _speak_up(self, terms: Terms) -> None:
+        super()._speak_up(terms)
+        if self.halted_by and not self._told_of_zero:
+            self._told_of_zero = warn_of_zero(
+                self._method(),
+                "Loss",
+                self.halted_by,
+                terms.present_names,
+                terms.values().tolist(),
+            )
 
     def _formula(self, values: Tensor, gradients: Gradients | None) -> Tensor:
         return self._weigh(values)
