@@ -138,8 +138,13 @@ def _scale(findings: Findings) -> str:
     small, large = sorted(both, key=lambda loss: loss.norm)
     return (
         f"the gradient of {large.name!r} is {findings.norm_ratio:.3g} times as long as that of "
-        f"{small.name!r}, which has {small.share:.2%} of the gradient"
+        f"{small.name!r}, which has {_share(small.share)} of the gradient"
     )
+
+
+def _share(share: float) -> str:
+    """A share in words; one that percents would round to nothing keeps its size."""
+    return f"{share:.2%}" if share >= 1e-4 or not share else f"{share:.1e}"
 
 
 def _beside(unsettled: list[LossFinding]) -> str:
