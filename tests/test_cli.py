@@ -226,6 +226,7 @@ def test_options_of_every_kind_reach_compare_and_bench(tmp_path):
         ("compare no_such_plan.yaml", "no_such_plan.yaml cannot be read"),
         ("compare --no-such-option 1", "--no-such-option"),
         ("compare --out results.jsonl/x", "--out results.jsonl/x"),
+        ("demo --out results.jsonl/x", "--out results.jsonl/x"),
         ("report nowhere", "no finished run"),
         ("report", "folder"),
         ("frobnicate", "frobnicate"),
@@ -242,6 +243,86 @@ def test_a_wrong_request_gets_one_line_and_exit_code_2(
     assert len(captured.err.splitlines()) == 1
     assert message.lower() in captured.err.lower()
     assert [path.name for path in tmp_path.iterdir()] == ["results.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("problem", "error"),
+    [
+        ("broken_problem", "RuntimeError: shapes [8, 3] and [4, 2] do not fit"),
+        ("problem_without_a_file", "no_such_data.pt"),
+    ],
+)
+def test_an_error_in_a_users_code_is_told_from_there_on_with_exit_code_1(
+    problem, error, tmp_path, capsys
+):
+    request = ["compare", f"tests.benchmarks.small:{problem}", "--out", str(tmp_path)]
+    assert main(request) == 1
+    first, place, *_, last = capsys.readouterr().err.splitlines()
+    assert first.startswith("Traceback")
+    assert "small.py" in place
+    assert error in last
+
+
+def test_a_full_disk_is_told_in_a_line_with_exit_code_1():
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "equipoise.cli", "list", "cagrad"],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert result.returncode == 1
+    assert result.stderr.splitlines() == ["equipoise: [Errno 28] No space left on device"]
+
+
+def test_what_a_user_named_is_never_taken_for_markup(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(ROOT))
+    request = ["compare", "tests.benchmarks.small:marked_problem", "--seeds", "1", "--steps", "2"]
+    for columns in ("60", "100"):
+        shown = CliRunner().invoke(app, request, env={"COLUMNS": columns})
+        assert shown.exit_code == 0, shown.output
+        assert "marked [red]: 2 steps" in shown.output
+        assert "error [/x] :key:" in " ".join(shown.output.split())
+        assert "plain [bold]sum[/bold]" in shown.output
+        assert "Report: runs/marked [red]/report.html" in shown.output
+    assert Path("runs/marked [red]/report.html").exists()
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+@pytest.mark.parametrize(
+    "command", ["", "compare", "demo", "diagnose", "report", "watch", "bench", "list"]
+)
+def test_no_help_is_cut(command, columns, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert main([*command.split(), "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "…" not in shown
+    assert max(map(len, shown.splitlines())) <= columns
+
+
+def test_the_help_has_the_whole_sentence_of_each_command():
+    shown = " ".join(CliRunner().invoke(app, ["--help"]).output.split())
+    for command in app.registered_commands:
+        first_line, *_ = command.callback.__doc__.splitlines()
+        assert first_line in shown
+
+
+def test_an_error_in_a_terminal_is_broken_between_words():
+    parent, child = pty.openpty()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "COLUMNS": "40"}
+    command = [sys.executable, "-m", "equipoise.cli", "compare", "digitz"]
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=child, stderr=child)
+    os.close(child)
+    lines = read_until(parent, None).splitlines()
+    os.close(parent)
+    assert process.wait(timeout=60) == 2
+    assert len(lines) > 1
+    assert max(map(len, lines)) <= 40
+    assert "Did you mean 'digits'?" in " ".join(lines)
 
 
 def test_a_wrong_request_ends_the_command_itself_with_exit_code_2():

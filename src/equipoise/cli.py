@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from shutil import get_terminal_size
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated
 
 try:
@@ -29,12 +31,14 @@ _UsageError: type[Exception] = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
 )
 
+FAILED = 1
 INTERRUPTED = 130
 WRONG_REQUEST = 2
 
 app = typer.Typer(
     name="equipoise",
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich's frames cut examples where a terminal is narrow
 )
 
 
@@ -63,8 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What stands after `equipoise` on the command line; by default the real ones.
 
     Returns:
-        The exit code: 0, 2 for a request that cannot be carried out (one line on standard error
-        says why), 130 after Ctrl-C.
+        The exit code: 0, 1 for a failure underway, 2 for a request that cannot be carried out (one
+        line on standard error says why), 130 after Ctrl-C.
     """
     try:
         words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
@@ -73,11 +77,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(getattr(error, "format_message", error.__str__)())
     except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED
+    except Exception as error:  # noqa: BLE001 (whatever a user's code raises)
+        from equipoise.benchmarks.failure import told
+
+        typer.echo(told(error), err=True, nl=False)
+        return FAILED
 
 
 def _refuse(message: str) -> int:
-    typer.echo(f"equipoise: {' '.join(message.split())}", err=True)
+    _complain(f"equipoise: {' '.join(message.split())}")
     return WRONG_REQUEST
+
+
+def _complain(sentence: str) -> None:
+    """One line on standard error; a terminal, which would break it anywhere, is given several."""
+    if sys.stderr.isatty():
+        columns = get_terminal_size().columns
+        sentence = fill(sentence, columns, break_long_words=False, break_on_hyphens=False)
+    typer.echo(sentence, err=True)
 
 
 @contextmanager
@@ -215,6 +232,7 @@ def demo(
         torch.set_num_threads(1)
         parts = [part.shortened(seeds, steps) for part in PARTS]
         asked = [(part, prepare(part.plan, out / part.name)) for part in parts]
+        _make_folder(out)
         _run_demo(asked, Staff("local", workers, threads=1), out)
 
 
@@ -233,11 +251,10 @@ def diagnose(
     """Looks at the gradients of a problem's losses, and says whether they need balancing."""
     with _answering():
         _require_extras()
-        from rich.console import Console
-
         from equipoise.benchmarks.compare.request import TrainingOptions
         from equipoise.benchmarks.diagnose.page import write_page
         from equipoise.benchmarks.diagnose.problem import diagnose_problem
+        from equipoise.pages.terminal import terminal
 
         chosen = _find_problem(problem)
         size = chosen.batch_size if batch_size is None else batch_size
@@ -245,7 +262,7 @@ def diagnose(
         folder = out or _folder_of(chosen)
         _make_folder(folder)
         found = diagnose_problem(chosen, options, seed, batches)
-        Console().print(found)
+        terminal().print(found)
         typer.echo(f"\nPage: {write_page(folder, chosen, found)}")
 
 
@@ -280,11 +297,10 @@ def watch(
     """Shows the record of a training in the terminal, while it is written; Ctrl-C ends it."""
     with _answering():
         _require_extras()
-        from rich.console import Console
-
         from equipoise.monitor.watch import watch as look
+        from equipoise.pages.terminal import terminal
 
-        look(folder, Console())
+        look(folder, terminal())
 
 
 @app.command()
@@ -350,13 +366,12 @@ def list_everything(
         _require_extras()
         import os
 
-        from rich.console import Console
-
         from equipoise.benchmarks.catalogue import catalogue, method_card
+        from equipoise.pages.terminal import terminal
 
-        console = Console()
+        console = terminal()
         if not console.is_terminal and "COLUMNS" not in os.environ:
-            console = Console(width=200)  # a file or a pipe has no width to wrap at
+            console.width = 200  # a file or a pipe has no width to wrap at
         for part in catalogue() if method is None else method_card(method):
             console.print(part)
             console.print()
@@ -424,9 +439,9 @@ def _report_records(folders: Sequence[Path], out: Path | None) -> Path:
 
 
 def _run(prepared: Prepared, staff: Staff) -> None:
-    from rich.console import Console
+    from equipoise.pages.terminal import terminal
 
-    console = Console()
+    console = terminal()
     stopped = _train(prepared, staff, console)
     _show(prepared, console)
     if stopped:
@@ -440,13 +455,14 @@ def _train(prepared: Prepared, staff: Staff, console: Console) -> bool:
     from equipoise.benchmarks.compare.diagnosis import diagnosed
     from equipoise.benchmarks.compare.live_bars import LiveBars
     from equipoise.benchmarks.compare.plan import write_plan
+    from equipoise.pages.terminal import say
 
     comparison = prepared.comparison
     steps, earlier = check(comparison), outdated(comparison)
     _make_folder(comparison.folder)
     if earlier:
-        console.print(earlier, soft_wrap=True)
-    console.print(diagnosed(comparison), soft_wrap=True, markup=False)
+        say(console, earlier)
+    say(console, diagnosed(comparison))
     write_plan(comparison.folder, prepared.plan)
     try:
         with LiveBars(comparison, steps, console) as bars:
@@ -459,20 +475,19 @@ def _train(prepared: Prepared, staff: Staff, console: Console) -> bool:
 
 def _run_demo(asked: Sequence[tuple[Part, Prepared]], staff: Staff, out: Path) -> None:
     """Part after part; a stop leaves a page of what is finished."""
-    from rich.console import Console
-
     from equipoise.benchmarks.demo.page import read_findings, write_page
+    from equipoise.pages.terminal import say, terminal
 
-    console, stopped = Console(), False
+    console, stopped = terminal(), False
     for part, prepared in asked:
-        console.print(f"\n{part.title}: {prepared.comparison.problem.description}", markup=False)
+        say(console, f"\n{part.title}: {prepared.comparison.problem.description}")
         stopped = _train(prepared, staff, console)
         if prepared.comparison.has_result():
-            console.print(_report_part(part, prepared.comparison), soft_wrap=True, markup=False)
+            say(console, _report_part(part, prepared.comparison))
         if stopped:
             break
     if findings := read_findings(asked):
-        console.print(f"\nThe page: {write_page(out, findings)}", soft_wrap=True, markup=False)
+        console.print(f"\nThe page: {write_page(out, findings)}", soft_wrap=True)
     if stopped:
         raise typer.Exit(INTERRUPTED)
 
@@ -502,6 +517,7 @@ def _show(prepared: Prepared, console: Console) -> None:
     from equipoise.benchmarks.compare.reading import read_standings
     from equipoise.benchmarks.compare.report import write_report
     from equipoise.benchmarks.compare.sentences import verdict
+    from equipoise.pages.terminal import say
 
     comparison = prepared.comparison
     if not comparison.has_result():
@@ -510,10 +526,13 @@ def _show(prepared: Prepared, console: Console) -> None:
     console.print(ranking_table(rows))
     if details := details_table(rows, prepared.plan.goal):
         console.print(details)
-    console.print(verdict(rows), soft_wrap=True, markup=False)
+    say(console, verdict(rows))
     console.print(weights_table(rows))
     console.print(f"Report: {write_report(comparison.folder, rows)}", soft_wrap=True)
 
+
+for _command in app.registered_commands:  # a summary that is not given is cut after 45 letters
+    _command.short_help = (_command.callback.__doc__ or "").partition("\n")[0]
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -90,6 +90,33 @@ def ten_problem() -> Problem:
     return dataclasses.replace(problem("ten"), losses=names, start=start)
 
 
+def marked_problem() -> Problem:
+    """Everything that has a name has one that rich would take for markup."""
+    marked = dataclasses.replace(problem("marked [red]"), metric="error [/x] :key:")
+    return dataclasses.replace(marked, labels={"equal": "plain [bold]sum[/bold]"})
+
+
+def broken_problem() -> Problem:
+    """Its losses cannot be computed."""
+
+    def start(seed: int) -> Trial:
+        def compute_losses(x):
+            raise RuntimeError(f"shapes {list(x.shape)} and [4, 2] do not fit")
+
+        return dataclasses.replace(problem().start(seed), compute_losses=compute_losses)
+
+    return dataclasses.replace(problem("broken"), start=start)
+
+
+def problem_without_a_file() -> Problem:
+    """Its data are not there."""
+
+    def start(seed: int) -> Trial:
+        return dataclasses.replace(problem().start(seed), data=(torch.load("no_such_data.pt"),))
+
+    return dataclasses.replace(problem("without"), start=start)
+
+
 def awkward_problem() -> Problem:
     """Its name is no name of a folder."""
     return problem('a/b: "c?')

@@ -10,6 +10,7 @@ from io import StringIO
 
 import pytest
 import torch
+from rich.cells import cell_len
 from rich.console import Console
 from torch import Tensor, nn
 
@@ -408,6 +409,13 @@ def test_rich_shows_what_print_does():
     console = Console(width=200, file=StringIO())
     console.print(diagnosis)
     assert diagnosis.sentence in console.file.getvalue()
+
+
+def test_names_of_wide_characters_keep_the_columns_of_the_table_in_line():
+    names = ["再構成", "e\u0301"]
+    diagnosis = observed(lambda losses, _: dict(zip(names, losses.values(), strict=True)), names)
+    head, *rows = str(diagnosis).split("\n\n")[0].splitlines()
+    assert {cell_len(row) for row in rows} == {cell_len(head)}
 
 
 def test_a_copy_goes_on_by_itself_with_the_same_parameters():

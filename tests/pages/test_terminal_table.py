@@ -66,3 +66,12 @@ def test_a_head_longer_than_the_terminal_is_folded_and_stays_whole() -> None:
     lines = printed(table, 60)
     assert "".join("".join(lines).split()).startswith(head)
     assert max(map(len, lines)) <= 60
+
+
+def test_a_long_name_is_broken_at_its_seams() -> None:
+    names = ["surface_normals_prediction_l1", "surface_normals_prediction_l2"]
+    lines = printed(
+        TerminalTable([Column("", "name"), Column("value")], [[n, "1"] for n in names]), 40
+    )
+    folded = [line.split()[0] for line in lines[1:]]
+    assert folded == ["surface_normals_", "prediction_l1", "surface_normals_", "prediction_l2"]

@@ -167,7 +167,7 @@ def summary(name: str) -> str:
         name: As `method_names` lists it.
 
     Returns:
-        The first line of its class's documentation.
+        The first line of its class's documentation, without marks of code.
 
     Example:
         >>> summary("right")
@@ -175,7 +175,7 @@ def summary(name: str) -> str:
     """
     if name == RIGHT:
         return "The problem's own right weights, held fixed: a reference, where they are known."
-    return (inspect.getdoc(method_class(name)) or "").partition("\n")[0]
+    return (inspect.getdoc(method_class(name)) or "").partition("\n")[0].replace("``", "")
 
 
 def method_options(name: str) -> dict[str, OptionSpec]:

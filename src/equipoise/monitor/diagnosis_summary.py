@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -66,23 +67,33 @@ class Summary:
     def as_rich(self) -> RenderableType:
         """For rich's consoles."""
         from rich.console import Group
+        from rich.padding import Padding
         from rich.text import Text
 
         verdict = Text.assemble("Verdict: ", (self.verdict, "bold"), f". {self.sentence}")
-        tried = ["To try:", *(f"  {line}" for line in self.advice)] if self.advice else []
+        tried = [Text("To try:")] if self.advice else []
+        advice = [Padding(Text(line), (0, 0, 0, 2)) for line in self.advice]
         lines = [Text(line) for line in (self.overall, *self.notes, "")]
         tables = [part for table in self.tables for part in (_rich_table(table), Text())]
-        return Group(*tables, *lines, verdict, *map(Text, tried))
+        return Group(*tables, *lines, verdict, *tried, *advice)
 
 
 def _aligned(rows: Rows) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
-        first, *others = zip(row, widths, strict=True)
-        cells = [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]
+        gaps = [" " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)]
+        cells = [row[0] + gaps[0], *map(str.__add__, gaps[1:], row[1:])]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+def _width(text: str) -> int:
+    """How many places of a terminal a text takes: wide characters two, combining ones none."""
+    return sum(
+        0 if unicodedata.combining(sign) else 2 if unicodedata.east_asian_width(sign) in "WF" else 1
+        for sign in text
+    )
 
 
 def _html_table(caption: str, rows: Rows) -> str:

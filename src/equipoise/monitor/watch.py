@@ -15,6 +15,7 @@ from rich.text import Text
 from equipoise.monitor.curves import Array, curves_of, mean, thinned
 from equipoise.monitor.history import History, RecordError, read_history
 from equipoise.monitor.summary import headline, skips
+from equipoise.pages.terminal import Name
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _WIDE, _NARROW = 96, 66
@@ -103,7 +104,7 @@ def _table(history: History, width: int) -> Table:
     for i, name in enumerate(history.names):
         there = i in last.present
         table.add_row(
-            Text(name),
+            Name(name),
             f"{last.losses[i]:.3g}" if there else "absent",
             values[i],
             f"{last.weights[i]:.3g}" if there else "",

@@ -11,6 +11,8 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from equipoise.pages.terminal import Name
+
 _GAP = 2
 _PROSE = 28
 """Columns that a sentence is given before it has to stand in a block of its own."""
@@ -22,8 +24,8 @@ class Column:
 
     Args:
         head: What stands above it; may have several lines.
-        kind: ``"name"`` columns tell rows apart, and stand in every block; ``"number"`` columns are
-            never broken or cut; ``"prose"`` is broken between words.
+        kind: ``"name"`` columns tell rows apart, stand in every block, and are broken at seams;
+            ``"number"`` columns are never broken or cut; ``"prose"`` is broken between words.
     """
 
     head: str
@@ -108,5 +110,8 @@ class TerminalTable:
                 width=None if column.kind == "prose" else self._room(place, width) - _GAP,
             )
         for row in self.rows:
-            table.add_row(*(Text(row[place]) for place in places))
+            table.add_row(*(self._cell(row[place], place) for place in places))
         return table
+
+    def _cell(self, text: str, place: int) -> RenderableType:
+        return Name(text) if self.columns[place].kind == "name" else Text(text)

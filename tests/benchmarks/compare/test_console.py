@@ -4,6 +4,7 @@ import dataclasses
 import io
 import re
 
+import pytest
 from rich.console import Console
 
 from equipoise.benchmarks.compare.checking import check
@@ -49,17 +50,22 @@ def test_bars_end_full_and_name_the_last_metric(comparison):
     assert "gradnorm:every=2" in text
 
 
-def test_beside_a_long_name_no_number_is_cut(comparison):
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_long_names_and_metrics_are_folded_beside_the_bars_and_nothing_is_cut(comparison, width):
     long = "softadapt:source=paper:variant=normalized:scale=first_value"
-    metric = "normalised test loss"
+    metric = "normalised test loss of [x]"
     problem = dataclasses.replace(comparison.problem, labels={"equal": long}, metric=metric)
     comparison = dataclasses.replace(comparison, problem=problem)
-    console = Console(file=io.StringIO(), width=80, force_terminal=True, no_color=True)
+    console = Console(file=io.StringIO(), width=width)
     with LiveBars(comparison, check(comparison), console) as bars:
         compare(comparison, bars)
     text = console.file.getvalue()
-    assert re.search(r"softadapt:source=paper:.*…", text)
-    assert re.search(rf"seed 1: {metric} \d\.\d\d\d \S*0:00:00", text)
+    assert "…" not in text
+    pieces = ["softadapt:", "source=", "paper:", "variant=", "normalized:", "scale=", "value"]
+    assert all(piece in text for piece in pieces)
+    words = " ".join(re.sub("━+", "", text).split())
+    assert len(re.findall(r"\b\d\.\d{3}\b", words)) == 3
+    assert words.count("[x]") == 3
 
 
 def test_bars_of_a_continued_comparison_start_where_it_stopped(comparison):

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich.text import Text
 
 from equipoise.benchmarks.bench.contest import run_bench
 from equipoise.benchmarks.bench.prices import write_bench
 from equipoise.benchmarks.bench.report import write_report
 from equipoise.benchmarks.bench.table import COLUMNS, NOTES, by_setting, cells, title, unsteady
+from equipoise.pages.terminal import say, terminal
 from equipoise.pages.terminal_table import Column, TerminalTable
 
 if TYPE_CHECKING:
@@ -27,18 +28,18 @@ def show_bench(request: PriceRequest, folder: Path) -> None:
         folder: Where the files go. They are written after each model and number of losses, so that
             an interruption costs only the one at work.
     """
-    console, shown, skipped = Console(), 0, 0
+    console, shown, skipped = terminal(), 0, 0
     with console.status("Measuring.") as status:
-        for bench in run_bench(request, status.update):
+        for bench in run_bench(request, lambda line: status.update(Text(line))):
             write_bench(folder, bench)
             for table in list(price_tables(bench))[shown:]:
                 console.print(table)
             for line in bench.skipped[skipped:]:
-                console.print(line, soft_wrap=True)
+                say(console, line)
             shown, skipped = shown + 1, len(bench.skipped)
             console.print(f"Page: {write_report(folder, bench)}", soft_wrap=True)
-    console.print(NOTES)
-    console.print(unsteady(bench.prices), soft_wrap=True)
+    say(console, NOTES)
+    say(console, unsteady(bench.prices))
 
 
 def price_tables(bench: Bench) -> Iterator[TerminalTable]:

@@ -13,7 +13,11 @@ from equipoise.benchmarks.compare.table import (
     format_weight,
     ranking_columns,
 )
+from equipoise.pages.terminal import folded
 from equipoise.pages.terminal_table import Column, TerminalTable
+
+_HEAD = 16
+"""Cells for the name of a loss above its weights; what is longer is folded."""
 
 
 def ranking_table(standings: Sequence[Standing]) -> TerminalTable:
@@ -68,7 +72,7 @@ def weights_table(standings: Sequence[Standing]) -> TerminalTable:
     Returns:
         A table with a row for each method and a column for each loss.
     """
-    losses = (Column(name.replace("_", "\n")) for name in standings[0].final_weights)
+    losses = (Column(folded(name, _HEAD)) for name in standings[0].final_weights)
     return TerminalTable(
         title="Weights at the end, mean over the seeds",
         columns=[Column("balancer", "name"), *losses],

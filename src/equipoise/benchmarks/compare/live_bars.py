@@ -12,6 +12,7 @@ from rich.progress import (
     BarColumn,
     Progress,
     ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
@@ -21,6 +22,7 @@ from rich.table import Column
 from equipoise.benchmarks.compare.cells import Cell
 from equipoise.benchmarks.compare.comparison import Comparison
 from equipoise.benchmarks.compare.run import Run
+from equipoise.pages.terminal import Name
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -129,12 +131,26 @@ class LiveBars:
         return bool(task.fields["state"])
 
 
+class _NameColumn(ProgressColumn):
+    """What a row is called, whole: two methods may differ in their last option alone."""
+
+    def render(self, task: Task) -> Name:
+        return Name(task.description)
+
+
 def _bar_columns(width: int) -> list[ProgressColumn]:
     """Where there is no room for all, the names and how far each has come are what counts."""
-    state = TextColumn("{task.fields[state]}")
     if width < _NARROW:
-        return [TextColumn("{task.description}"), state]
+        name = _NameColumn(Column(max_width=width // 2, overflow="fold"))
+        state = Column(max_width=width // 2 - 1, overflow="fold")
+        return [name, TextColumn("{task.fields[state]}", markup=False, table_column=state)]
     # The bar and long names give way: a number that was cut says nothing.
-    kept = Column(no_wrap=True, max_width=width - _NUMBERS)
+    name = _NameColumn(Column(max_width=width - _NUMBERS, overflow="fold"))
+    state = Column(overflow="fold")
     left = TimeRemainingColumn(table_column=Column(no_wrap=True))
-    return [TextColumn("{task.description}", table_column=kept), BarColumn(), state, left]
+    return [
+        name,
+        BarColumn(width // 6),
+        TextColumn("{task.fields[state]}", markup=False, table_column=state),
+        left,
+    ]
