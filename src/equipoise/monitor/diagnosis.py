@@ -64,8 +64,8 @@ class Diagnosis:
         ...     diagnosis.observe(losses)
         >>> diagnosis.verdict
         'scale'
-        >>> [advice.method for advice in diagnosis.advice]
-        ['FirstValue', 'Uncertainty(scale="first_value")', 'GradNorm(scale="first_value")', 'MTAdam']
+        >>> [advice.method for advice in diagnosis.advice][:2]
+        ['FirstValue', 'Uncertainty(scale="first_value")']
     """
 
     def __init__(
