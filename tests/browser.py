@@ -26,7 +26,8 @@ SCROLLED = (
 FOCUSED = """
 (() => {
   const part = document.activeElement;
-  if (!part || part === document.body) return null;
+  if (!part || part === document.body || window.reached.has(part)) return null;
+  window.reached.add(part);
   const style = getComputedStyle(part);
   return {
     name: part.ariaLabel || part.textContent.trim(),
@@ -36,7 +37,7 @@ FOCUSED = """
   };
 })()
 """
-"""What the keyboard is at, as JavaScript; nothing where it has left the page."""
+"""What the keyboard is at, as JavaScript; nothing where it has left the page or begins anew."""
 
 WITHOUT_NETWORK = (
     "--headless",
@@ -167,6 +168,7 @@ class Browser:
 
     def tabbed(self, most: int = 300) -> list[dict]:
         """Where the key Tab leads on a page, stop by stop: name, ring, what is seen and scrolls."""
+        self.ask("void (window.reached = new Set())")
         stops = []
         for _ in range(most):
             self.press("Tab", 9)

@@ -141,7 +141,7 @@ def test_tables_alone_scroll_sideways_and_take_the_keyboard(view):
 def test_the_keyboard_reaches_what_scrolls_and_shows_where_it_is(view):
     scrolled = view.ask(f"{SCROLLED}.map((part) => part.ariaLabel)")
     stops = view.tabbed()
-    assert [stop["name"] for stop in stops if stop["scrolls"]] == scrolled
+    assert sorted(stop["name"] for stop in stops if stop["scrolls"]) == sorted(scrolled)
     assert all(stop["ring"] >= 2 for stop in stops)
 
 
