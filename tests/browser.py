@@ -23,6 +23,22 @@ SCROLLED = (
 )
 """The parts of a page that are wider than their room and scroll sideways, as JavaScript."""
 
+FOCUSED = """
+(() => {
+  const part = document.activeElement;
+  if (!part || part === document.body || window.reached.has(part)) return null;
+  window.reached.add(part);
+  const style = getComputedStyle(part);
+  return {
+    name: part.ariaLabel || part.textContent.trim(),
+    ring: style.outlineStyle === "none" ? 0 : parseFloat(style.outlineWidth),
+    seen: part.checkVisibility({opacityProperty: true}),
+    scrolls: part.scrollWidth > part.clientWidth + 1,
+  };
+})()
+"""
+"""What the keyboard is at, as JavaScript; nothing where it has left the page or begins anew."""
+
 WITHOUT_NETWORK = (
     "--headless",
     "--no-sandbox",
@@ -95,8 +111,10 @@ class Browser:
             self.complaints.append(json.dumps(message["params"]))
         return message
 
-    def open(self, page: Path, size: tuple[int, int], *, dark: bool = False) -> None:
-        """Opens a page at a size in CSS pixels and waits until its pictures are drawn."""
+    def open(
+        self, page: Path, size: tuple[int, int], *, dark: bool = False, pictures: bool = True
+    ) -> None:
+        """Opens a page at a size in CSS pixels and waits until its pictures, if any, are drawn."""
         width, height = size
         self(
             "Emulation.setDeviceMetricsOverride",
@@ -108,7 +126,10 @@ class Browser:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self("Emulation.setEmulatedMedia", features=[scheme])
         self("Page.navigate", url=page.as_uri())
-        self.wait_for("document.readyState === 'complete' && !!window.Plotly")
+        self.wait_for("document.readyState === 'complete'")
+        if not pictures:
+            return
+        self.wait_for("!!window.Plotly")
         self.wait_for(
             "[...document.querySelectorAll('.plotly-graph-div')].every("
             "(plot) => plot.querySelector('.main-svg'))"
@@ -144,6 +165,18 @@ class Browser:
         """The whole page as a PNG, for whoever wants to look."""
         shot = self("Page.captureScreenshot", captureBeyondViewport=True)
         path.write_bytes(base64.b64decode(shot["data"]))
+
+    def tabbed(self, most: int = 300) -> list[dict]:
+        """Where the key Tab leads on a page, stop by stop: name, ring, what is seen and scrolls."""
+        self.ask("void (window.reached = new Set())")
+        stops = []
+        for _ in range(most):
+            self.press("Tab", 9)
+            stop = self.ask(FOCUSED)
+            if stop is None:
+                break
+            stops.append(stop)
+        return stops
 
 
 @contextmanager

@@ -53,5 +53,5 @@ def _inline(translator: HTML5Translator, node: Element) -> None:
 def _block(translator: HTML5Translator, node: Element) -> None:
     formulas = [part for part in node.astext().split("\n\n") if part.strip()]
     drawn = "".join(mathml(formula, block=True) for formula in formulas)
-    translator.body.append(f'<div class="math" tabindex="0">{drawn}</div>\n')
+    translator.body.append(f'<div class="math">{drawn}</div>\n')
     raise SkipNode

@@ -107,6 +107,13 @@ def test_runs_with_other_losses_stand_beside_each_other_as_well(run_of, tmp_path
     assert "<strong>alone</strong>: Equal, 1 step: " in page
 
 
+def test_runs_of_one_name_are_told_apart(run_of) -> None:
+    folders = [run_of("a/run", steps=6), run_of("b/run", steps=6)]
+    page = own_html(render([read_history(folder) for folder in folders]))
+    assert "<strong>run (1)</strong>" in page
+    assert "<strong>run (2)</strong>" in page
+
+
 def test_names_are_escaped(tmp_path) -> None:
     balancer = eq.Equal(["<b>", "&"])
     recorder = eq.Recorder(balancer, tmp_path, measure=1)

@@ -138,6 +138,20 @@ def test_tables_alone_scroll_sideways_and_take_the_keyboard(view):
     assert view.complaints == []
 
 
+def test_the_keyboard_reaches_what_scrolls_and_shows_where_it_is(view):
+    scrolled = view.ask(f"{SCROLLED}.map((part) => part.ariaLabel)")
+    stops = view.tabbed()
+    assert sorted(stop["name"] for stop in stops if stop["scrolls"]) == sorted(scrolled)
+    assert all(stop["ring"] >= 2 for stop in stops)
+
+
+def test_no_two_regions_have_one_name(view):
+    names = view.ask(
+        "[...document.querySelectorAll('[role=region]')].map((part) => part.ariaLabel)"
+    )
+    assert sorted(set(names)) == sorted(names)
+
+
 def test_no_text_of_a_picture_is_cut_or_lies_on_another(view):
     assert view.ask(OUTSIDE) == []
     assert view.ask(COLLIDING) == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from itertools import count
 from pathlib import Path
@@ -67,6 +67,7 @@ def render(histories: Sequence[History]) -> str:
     except ModuleNotFoundError as error:
         msg = 'The page is drawn by plotly, which is not here: pip install "equipoise[compare]"'
         raise ModuleNotFoundError(msg) from error
+    histories = _told_apart(histories)
     labels = ", ".join(history.label for history in histories)
     title = f"{labels}: what balancing did"
     runs = [
@@ -80,6 +81,17 @@ def render(histories: Sequence[History]) -> str:
         parts += _shown(section, runs, numbers)
     parts += [line for run in runs for line in table_of_pairs(run.curves, run.whose)]
     return render_page(title, "\n".join([*parts, *_facts(histories)]))
+
+
+def _told_apart(histories: Sequence[History]) -> list[History]:
+    """The runs, those of one label numbered: folders `a/run` and `b/run` are both called `run`."""
+    labels = [history.label for history in histories]
+    return [
+        replace(history, label=f"{history.label} ({labels[:place].count(history.label) + 1})")
+        if labels.count(history.label) > 1
+        else history
+        for place, history in enumerate(histories)
+    ]
 
 
 @dataclass(frozen=True)

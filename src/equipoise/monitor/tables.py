@@ -19,10 +19,11 @@ def table_of(history: History, whose: str) -> list[str]:
         history: With at least one step.
         whose: Stands in front of the caption.
     """
+    said = escape(f"{whose}What became of each loss")
     columns = _heads(("at first", "at last", "weight at first", "at last", "share", "skipped"))
     caption = f"{whose}Means over the first tenth of the kept steps, and over the last."
     return [
-        '<div class="scroll" role="region" tabindex="0" aria-label="What became of each loss">',
+        f'<div class="scroll" role="region" tabindex="0" aria-label="{said}">',
         f"<table><caption>{escape(caption)}</caption>",
         f'<thead><tr><th scope="col" class="name">loss</th>{columns}</tr></thead><tbody>',
         *(_cells(row.name, _numbers(row)) for row in rows_of(history)),
@@ -50,9 +51,10 @@ def table_of_pairs(curves: Curves, whose: str) -> list[str]:
     caption = f"{whose}Pairs of losses, over {int(curves.measured.sum())} measured steps."
     if more := len(curves.pairs) - len(shown.pairs):
         caption += f" {more} more pairs, with higher cosines, are not shown."
+    said = escape(f"{whose}Pairs of losses")
     columns = _heads(("mean cosine", "conflicts per 100"))
     return [
-        '<div class="scroll" role="region" tabindex="0" aria-label="Pairs of losses">',
+        f'<div class="scroll" role="region" tabindex="0" aria-label="{said}">',
         f"<table><caption>{escape(caption)}</caption>",
         f'<thead><tr><th scope="col" class="name">pair</th>{columns}</tr></thead><tbody>',
         *(

@@ -76,7 +76,8 @@ def _table(setting: str, prices: Sequence[Price]) -> str:
         for price in prices
     )
     return (
-        '<div class="scroll" role="region" tabindex="0" aria-label="Prices of a step"><table>'
+        '<div class="scroll" role="region" tabindex="0" '
+        f'aria-label="Prices of a step: {setting}"><table>'
         f"<caption>Prices of a step: {setting}</caption>"
         f'<thead><tr><th scope="col" class="name">method</th>{columns}'
         f"</tr></thead><tbody>\n{rows}\n</tbody></table></div>"
