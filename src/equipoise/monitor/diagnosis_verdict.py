@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -85,16 +86,9 @@ def judge(findings: Findings, thresholds: Thresholds) -> Judgement:
     """
     if len(findings.judged) < 2:
         return _nothing_to_compare(findings)
-    worst = tuple(pair for pair in findings.pairs if pair.cosine.value <= thresholds.conflict)
     # Two gradients that may both be nothing but noise have no angle, whatever is estimated.
     known = {loss.name for loss in findings.judged if loss.signal.along.low > 0}
-    told = tuple(pair for pair in findings.pairs if {pair.first, pair.second} <= known)
-    conflicts = tuple(
-        pair
-        for pair in findings.pairs
-        if (pair in worst and pair in told and pair.product.high < 0)
-        or (_opposed_in_batches(pair, thresholds) and not (pair in told and pair.product.low > 0))
-    )
+    conflicts = tuple(pair for pair in findings.pairs if _conflicts(pair, known, thresholds))
     scaled = findings.norm_ratio >= thresholds.scale
     if scaled and conflicts:
         sentence = f"{_scale(findings)}, and {_conflict(conflicts, thresholds)}."
@@ -103,9 +97,10 @@ def judge(findings: Findings, thresholds: Thresholds) -> Judgement:
         sentence = f"{_conflict(conflicts, thresholds)}; norms differ by no more than a factor of "
         return Judgement("conflict", _capital(f"{sentence}{findings.norm_ratio:.3g}."), conflicts)
     unsettled = [loss for loss in findings.judged if not loss.signal.is_told(thresholds.noise)]
-    doubtful = tuple(pair for pair in worst if pair not in conflicts)
     if scaled:
         return Judgement("scale", _capital(f"{_scale(findings)}{_beside(unsettled)}."))
+    # No conflict was found here, so a cosine as low as one is in doubt.
+    doubtful = tuple(pair for pair in findings.pairs if pair.cosine.value <= thresholds.conflict)
     if unsettled or doubtful:
         return _noise(findings, unsettled, doubtful, thresholds)
     return Judgement("fine", _fine(findings))
@@ -152,6 +147,15 @@ def _beside(unsettled: list[LossFinding]) -> str:
         return ""
     called = _listed([loss.name for loss in unsettled])
     return f"; where {called} would go is lost in noise, so a conflict cannot be excluded"
+
+
+def _conflicts(pair: PairFinding, known: AbstractSet[str], thresholds: Thresholds) -> bool:
+    """Whether two true gradients conflict; or those of the batches, unless the true ones agree."""
+    told = {pair.first, pair.second} <= known
+    if told and pair.cosine.value <= thresholds.conflict and pair.product.high < 0:
+        return True
+    agree = told and pair.product.low > 0
+    return not agree and _opposed_in_batches(pair, thresholds)
 
 
 def _opposed_in_batches(pair: PairFinding, thresholds: Thresholds) -> bool:
